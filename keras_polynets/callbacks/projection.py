@@ -1,0 +1,271 @@
+"""Projection of the weights every few optimizer steps."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_polynets import constraints
+from keras_polynets._errors import check_positive_integer
+from keras_polynets._errors import unknown_name
+
+
+class PeriodicProjection(keras.callbacks.Callback):
+    """Projects kernels onto balls of the ∞-operator norm every few steps.
+
+    This is the projected gradient descent of polynomial networks: after every
+    `every`-th optimizer step the weights of each output unit of the dense and
+    convolution layers are projected onto an ℓ1 ball. The projection is part of
+    the compiled training step, so that `every` counts optimizer steps whatever
+    `steps_per_execution` is, with and without XLA, in mixed precision and
+    under `tf.distribute.MirroredStrategy`. It runs after the last step of
+    every epoch too, so that the weights that are validated and saved at the
+    end of an epoch satisfy the bounds.
+
+    Args:
+        max_value: Float above 0, the bound of all layers. Or a dictionary from
+            the name or the path of a layer to its bound; other layers are then
+            left alone. A bound is a float, or a sequence of floats, one for
+            each of as many equal blocks of units (one an order for the
+            `factors` of a polynomial layer).
+        every: Positive integer, the number of optimizer steps from one
+            projection to the next: steps whose number is a multiple of it.
+        start_epoch: Integer, the first epoch (from 0) that projects.
+        joint_bias: Boolean, whether a unit's bias is projected together with
+            its weights, as one more weight. Without it biases are left alone.
+
+    Raises:
+        ValueError: If a bound is not above 0, if `max_value` names a layer
+            that the model does not have or that has no kernel, if the model
+            holds a layer that cannot be projected, or if a weight is NaN or
+            infinite at the end of an epoch.
+
+    Example:
+
+    >>> model = keras_polynets.zoo.load("pn4", weights=None)
+    >>> projection = keras_polynets.callbacks.PeriodicProjection(
+    ...     1.0, every=10, start_epoch=50
+    ... )
+    >>> model.fit(images, labels, epochs=100, callbacks=[projection])
+
+    Reference:
+        - Zhu et al., "Controlling the Complexity and Lipschitz Constant
+          improves Polynomial Nets", ICLR 2022, Algorithm 1.
+    """
+
+    def __init__(self, max_value, every=10, start_epoch=0, joint_bias=True):
+        super().__init__()
+        check_positive_integer("every", every)
+        if not isinstance(start_epoch, int) or start_epoch < 0:
+            raise ValueError(
+                "Argument `start_epoch` must be an integer of at least 0. "
+                f"Received: start_epoch={start_epoch!r}"
+            )
+        if isinstance(max_value, dict):
+            self.max_value = {
+                name: constraints.check_bound(value)
+                for name, value in max_value.items()
+            }
+        else:
+            self.max_value = constraints.check_bound(max_value)
+        self.every = every
+        self.start_epoch = start_epoch
+        self.joint_bias = joint_bias
+        self._hook = None
+
+    def on_train_begin(self, logs=None):
+        self._targets = self._find_targets()
+        self._hook = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch >= self.start_epoch and self._hook is None:
+            self._hook = _StepHook(self.model, self._project_if_due)
+            self._first_step = int(
+                ops.convert_to_numpy(self._hook.optimizer.iterations)
+            )
+            self._hook.install()
+
+    def on_test_begin(self, logs=None):
+        if not self._steps_known():
+            self._project_now()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._hook is None:
+            return
+        if not self._steps_known():
+            self._project_now()
+        for kernel, bias, _ in self._targets:
+            constraints.check_finite(kernel)
+            if bias is not None:
+                constraints.check_finite(bias)
+
+    def on_train_end(self, logs=None):
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _steps_known(self):
+        return self.params.get("steps") is not None
+
+    def _find_targets(self):
+        layers = _projectable_layers(self.model, self.max_value)
+        targets = []
+        for layer, bound in layers:
+            # A wrong number of bounds is an error before the first step.
+            constraints.bounds_of_units(bound, layer.kernel.shape[-1])
+            bias = layer.bias if self.joint_bias and layer.use_bias else None
+            targets.append((layer.kernel, bias, bound))
+        return targets
+
+    def _project_now(self):
+        if self._hook is not None:
+            for kernel, bias, bound in self._targets:
+                _assign_projection(kernel, bias, bound)
+
+    def _project_if_due(self, optimizer):
+        step = optimizer.iterations.value
+        due = ops.equal(step % self.every, 0)
+        if self._steps_known():
+            done = step - self._first_step
+            due = ops.logical_or(due, ops.equal(done % self.params["steps"], 0))
+        if keras.backend.backend() == "tensorflow":
+            _project_tensorflow(due, self._targets)
+        else:
+            _project_stateless(due, self._targets)
+
+
+def _projectable_layers(model, max_value):
+    """Returns the pairs of a layer and its bound."""
+    maps = constraints.linear_maps(model)
+    if not isinstance(max_value, dict):
+        _refuse_other_kernels(model)
+        return [(layer, max_value) for layer in maps]
+    by_name = {layer.name: layer for layer in maps}
+    by_name |= {layer.kernel.path.rpartition("/")[0]: layer for layer in maps}
+    pairs = []
+    for name, bound in max_value.items():
+        if name not in by_name:
+            raise unknown_name("layer with a kernel", name, by_name)
+        pairs.append((by_name[name], bound))
+    return pairs
+
+
+def _refuse_other_kernels(model):
+    for layer in model._flatten_layers():
+        if constraints.is_linear_map(layer):
+            continue
+        matrices = [v for v in layer._trainable_variables if v.ndim > 1]
+        if matrices:
+            raise ValueError(
+                f"PeriodicProjection cannot project the weight "
+                f"{matrices[0].path!r} of the layer {layer.name!r} "
+                f"({type(layer).__name__}): it projects dense and convolution "
+                "kernels. To leave the layer alone, name the layers to project "
+                "in a dictionary: max_value={'layer_name': bound}."
+            )
+
+
+def _value(variable):
+    return None if variable is None else variable.value
+
+
+def _project(kernel, bias, bound):
+    if bias is None:
+        return (constraints.project(kernel, bound),)
+    return constraints.project(kernel, bound, bias)
+
+
+def _assign_projection(kernel, bias, bound):
+    for variable, value in zip(
+        (kernel, bias), _project(kernel, bias, bound), strict=False
+    ):
+        variable.assign(value)
+
+
+def _project_stateless(due, targets):
+    for kernel, bias, bound in targets:
+        variables = (kernel,) if bias is None else (kernel, bias)
+        values = tuple(v.value for v in variables)
+        values = ops.cond(
+            due,
+            functools.partial(_project, kernel.value, _value(bias), bound),
+            lambda values=values: values,
+        )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def _project_tensorflow(due, targets):
+    """Assigns inside a conditional, so that steps that skip copy nothing."""
+    import tensorflow as tf
+
+    # One fused loop over the kernel instead of several passes an iteration,
+    # also where the step itself runs without XLA.
+    compiled_project = tf.function(_project, jit_compile=True, autograph=False)
+
+    def update(kernel, bias, bound):
+        values = compiled_project(kernel, bias, bound)
+        kernel.assign(values[0])
+        if bias is not None:
+            bias.assign(values[1])
+
+    def update_all(strategy):
+        for kernel, bias, bound in targets:
+            arguments = (_value(bias), bound)
+            strategy.extended.update(kernel.value, update, args=arguments)
+
+    def project_across_replicas(strategy, due):
+        # Every replica counts the same steps.
+        due = strategy.experimental_local_results(due)[0]
+        tf.cond(due, lambda: update_all(strategy), lambda: None)
+
+    def project_here():
+        for kernel, bias, bound in targets:
+            update(kernel.value, _value(bias), bound)
+
+    if tf.distribute.in_cross_replica_context():
+        project_across_replicas(tf.distribute.get_strategy(), due)
+    elif tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        tf.distribute.get_replica_context().merge_call(
+            project_across_replicas, args=(due,)
+        )
+    else:
+        tf.cond(due, project_here, lambda: None)
+
+
+class _StepHook:
+    """Runs a function after every update of a model's innermost optimizer.
+
+    The hook is part of the training step that Keras compiles next. It is gone
+    at `remove`, and at the next call of `fit` when this one was interrupted.
+    """
+
+    def __init__(self, model, after_apply):
+        self.model = model
+        self.optimizer = model.optimizer
+        while hasattr(self.optimizer, "inner_optimizer"):
+            self.optimizer = self.optimizer.inner_optimizer
+        self.after_apply = after_apply
+
+    def install(self):
+        apply = self.optimizer.apply
+        make_train_function = self.model.make_train_function
+
+        @functools.wraps(apply)
+        def apply_and_project(*args, **kwargs):
+            apply(*args, **kwargs)
+            self.after_apply(self.optimizer)
+
+        @functools.wraps(make_train_function)
+        def make_clean_train_function(force=False):
+            self.remove()
+            return make_train_function(force=True)
+
+        self.optimizer.apply = apply_and_project
+        make_train_function(force=True)
+        self.model.make_train_function = make_clean_train_function
+
+    def remove(self):
+        self.optimizer.__dict__.pop("apply", None)
+        self.model.__dict__.pop("make_train_function", None)
+        self.model.train_function = None

@@ -1,0 +1,423 @@
+"""The command line: `keras-polynets list | info | train | evaluate | ...`."""
+
+import argparse
+import json
+import math
+import sys
+import warnings
+
+from rich.markup import escape
+
+from keras_polynets import _console as console
+from keras_polynets import data
+from keras_polynets import export
+from keras_polynets import recipes
+from keras_polynets import robustness
+from keras_polynets import zoo
+from keras_polynets._version import __version__
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(argv=None):
+    """Runs one command of `keras-polynets`.
+
+    Args:
+        argv: List of the words after the name of the program. `None` takes
+            those of the process.
+
+    Returns:
+        The exit code: 0, 2 for an error that the message explains, or 130
+        after Ctrl-C.
+
+    Example:
+
+    ```python
+    keras_polynets.cli.main(["info", "pn4", "--json"])
+    ```
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=UserWarning)
+            warnings.showwarning = console.show_warning
+            result = arguments.run(arguments)
+        if arguments.json:
+            print(json.dumps(console.plain(result), indent=2))
+        else:
+            arguments.show(result)
+    except KeyboardInterrupt:
+        if arguments.debug:
+            raise
+        hint = " Run the same command to go on." if _trains(arguments) else ""
+        console.say("interrupted", f"Stopped.{hint}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+    except Exception as error:
+        if arguments.debug:
+            raise
+        if isinstance(error, _EXPLAINED):
+            console.say("error", str(error))
+        else:
+            console.say("error", f"{type(error).__name__}: {error}")
+            console.say("hint", "--debug shows where it was raised.")
+        return USER_ERROR
+    return 0
+
+
+# Errors whose message is written for the user.
+_EXPLAINED = (
+    ArithmeticError,
+    ImportError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def _list(arguments):
+    names = zoo.list_models(arguments.pattern, family=arguments.family)
+    if not names:
+        raise ValueError(
+            f"No model matches {arguments.pattern!r}. Known: "
+            f"{', '.join(zoo.list_models())}."
+        )
+    return [zoo.info(name) for name in names]
+
+
+def _show_list(models):
+    table = console.table(
+        "model", ("parameters", "right"), "weights (test accuracy)", "what"
+    )
+    for model in models:
+        weights = "\n".join(
+            tag + console.percentage(_test_accuracy(entry), " ({})")
+            for tag, entry in model["tags"].items()
+        )
+        table.add_row(
+            model["name"],
+            f"{model['parameters']:,}" if model["parameters"] else "",
+            weights or "none yet",
+            escape(model["description"]),
+        )
+    console.print_table(table)
+
+
+def _info(arguments):
+    return zoo.info(arguments.model)
+
+
+def _show_info(info):
+    table = console.table("property", "value")
+    for key in ("name", "description", "family", "task", "paper", "default"):
+        table.add_row(key, escape(str(info[key])))
+    table.add_row("parameters", f"{info['parameters'] or 0:,}")
+    table.add_row("recipes", ", ".join(info["recipes"]) or "none")
+    for tag, entry in info["tags"].items():
+        lines = [
+            f"{key}: {value}"
+            for key, value in entry.items()
+            if key not in ("results", "class_names")
+        ]
+        lines.append(
+            console.percentage(_test_accuracy(entry), "test accuracy: {}")
+        )
+        table.add_row(f"weights {tag}", escape("\n".join(filter(None, lines))))
+    console.print_table(table)
+
+
+def _train(arguments):
+    recipe = recipes.load(arguments.recipe, arguments.set)
+    quiet = arguments.json or arguments.quiet
+    return recipes.run(
+        recipe, arguments.run_directory, verbose=0 if quiet else "auto"
+    )
+
+
+def _show_train(result):
+    table = console.table("measure", ("value", "right"))
+    table.add_row("model", result["model"])
+    table.add_row("epochs", f"{result['epochs']:,}")
+    for part in ("validation", "test"):
+        report = result[part]
+        if report:
+            count = f"{report['examples']:,} {part} images"
+            table.add_row(
+                f"accuracy, {count}", console.percentage(report["accuracy"])
+            )
+            for attack, accuracy in report["attacks"].items():
+                table.add_row(
+                    f"{attack}, {count}", console.percentage(accuracy)
+                )
+    table.add_row(
+        "Lipschitz bound (ℓ∞)", console.number(result["lipschitz_bound"])
+    )
+    table.add_row(
+        "Rademacher bound (ℓ∞)", console.number(result["rademacher_bound"])
+    )
+    console.print_table(table)
+
+
+def _evaluate(arguments):
+    return _accuracies(arguments, [None])
+
+
+def _attack(arguments):
+    attacks = [robustness.parse_attack(text) for text in arguments.attacks]
+    return _accuracies(arguments, [None, *attacks])
+
+
+def _accuracies(arguments, attacks):
+    dataset = data.load(
+        arguments.data,
+        archives=arguments.archives,
+        data_dir=arguments.data_dir,
+    )
+    model = _load(arguments)
+    images = dataset.x_test[: arguments.limit]
+    labels = dataset.y_test[: arguments.limit]
+    accuracies = {}
+    for attack in attacks:
+        name = getattr(attack, "name", "clean")
+        if not arguments.json:
+            console.say(name, f"{len(labels):,} images")
+        accuracies[name] = robustness.robust_accuracy(
+            model,
+            (images, labels),
+            attack,
+            batch_size=arguments.batch_size,
+            verbose=0 if arguments.json else 1,
+        )
+    return {
+        "model": arguments.model,
+        "data": dataset.name,
+        "source": dataset.source,
+        "examples": len(labels),
+        "accuracy": accuracies,
+    }
+
+
+def _show_accuracies(result):
+    table = console.table("images", ("accuracy", "right"))
+    for name, accuracy in result["accuracy"].items():
+        table.add_row(name, console.percentage(accuracy))
+    console.print_table(
+        table,
+        f"{result['model']}: {result['examples']:,} test images of "
+        f"{result['data']}",
+    )
+
+
+def _certify(arguments):
+    model = _load(arguments)
+    # The paper bounds the complexity for these two norms.
+    rademacher = None
+    if arguments.p in (2, math.inf):
+        rademacher = robustness.rademacher_bound(
+            model, arguments.samples, arguments.p, arguments.radius
+        )
+    return {
+        "model": arguments.model,
+        "p": "inf" if arguments.p == math.inf else arguments.p,
+        "radius": arguments.radius,
+        "lipschitz_bound": robustness.lipschitz_bound(
+            model, arguments.p, arguments.radius
+        ),
+        "rademacher_bound": rademacher,
+        "samples": arguments.samples,
+    }
+
+
+def _show_certify(result):
+    table = console.table("bound", ("value", "right"))
+    norm = "ℓ∞" if result["p"] == "inf" else f"ℓ{result['p']}"
+    table.add_row(
+        f"Lipschitz ({norm})", console.number(result["lipschitz_bound"])
+    )
+    table.add_row(
+        f"Rademacher ({norm}, {result['samples']:,} samples)",
+        console.number(result["rademacher_bound"]),
+    )
+    console.print_table(table, result["model"])
+
+
+def _export(arguments):
+    path = export.saved_model(
+        _load(arguments), arguments.path, overwrite=arguments.overwrite
+    )
+    return {"model": arguments.model, "path": str(path)}
+
+
+def _show_export(result):
+    print(f"{result['model']} → {result['path']}")
+
+
+def _load(arguments):
+    return zoo.load(arguments.model, weights=arguments.weights)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-polynets",
+        description="The model zoo of polynomial networks for Keras.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+
+    command = _command(commands, "list", "the models", _list, _show_list)
+    command.add_argument(
+        "pattern", nargs="?", default="*", help="such as 'pn*'"
+    )
+    command.add_argument("--family", help="only models of this family")
+
+    command = _command(commands, "info", "one model", _info, _show_info)
+    command.add_argument("model", metavar="MODEL", help="NAME or NAME.TAG")
+
+    command = _command(
+        commands, "train", "train by a recipe", _train, _show_train
+    )
+    command.add_argument(
+        "recipe", metavar="RECIPE", help="NAME.TAG, or a .toml file"
+    )
+    command.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change the recipe, for example --set epochs=3; may be repeated",
+    )
+    command.add_argument(
+        "--run-directory", metavar="DIR", help="default: runs/RECIPE"
+    )
+    command.add_argument(
+        "--quiet", action="store_true", help="no progress bars"
+    )
+
+    command = _command(
+        commands,
+        "evaluate",
+        "accuracy on the test images",
+        _evaluate,
+        _show_accuracies,
+    )
+    _add_model(command)
+    _add_data(command)
+
+    command = _command(
+        commands,
+        "attack",
+        "accuracy under attacks",
+        _attack,
+        _show_accuracies,
+    )
+    _add_model(command)
+    command.add_argument(
+        "attacks",
+        metavar="ATTACK",
+        nargs="*",
+        default=["fgsm:0.1", "pgd:0.1,20,0.01"],
+        help="fgsm:EPSILON or pgd:EPSILON,STEPS,STEP_SIZE, in units of the "
+        "model's input (default: fgsm:0.1 pgd:0.1,20,0.01)",
+    )
+    _add_data(command)
+
+    command = _command(
+        commands,
+        "certify",
+        "bounds of Lipschitz constant and complexity",
+        _certify,
+        _show_certify,
+    )
+    _add_model(command)
+    command.add_argument(
+        "--p", type=_norm, default=math.inf, help="norm: 1, 2 or inf"
+    )
+    command.add_argument(
+        "--radius",
+        type=float,
+        help="of the set of inputs (default: the model's valid range)",
+    )
+    command.add_argument(
+        "--samples",
+        type=int,
+        default=60_000,
+        help="sample size of the Rademacher bound (default: %(default)s)",
+    )
+
+    command = _command(
+        commands, "export", "write a SavedModel", _export, _show_export
+    )
+    _add_model(command)
+    command.add_argument("path", metavar="DIR", help="the folder to write")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the folder"
+    )
+    return parser
+
+
+def _command(commands, name, summary, run, show):
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=run, show=show)
+    command.add_argument(
+        "--json", action="store_true", help="print JSON and nothing else"
+    )
+    command.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error"
+    )
+    return command
+
+
+def _add_model(command):
+    command.add_argument("model", metavar="MODEL", help="NAME or NAME.TAG")
+    command.add_argument(
+        "--weights",
+        default="auto",
+        help="a tag, a file, a folder or a URL#sha256=HASH",
+    )
+
+
+def _add_data(command):
+    command.add_argument(
+        "--data",
+        default="fashion_mnist_sample",
+        metavar="DATA",
+        help="a set of TFDS, or a folder or archive of class folders "
+        "(default: %(default)s, inside the package)",
+    )
+    command.add_argument(
+        "--archives", metavar="DIR", help="local archives of a set of TFDS"
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder")
+    command.add_argument("--batch-size", type=int, default=500)
+    command.add_argument(
+        "--limit", type=int, help="only the first images of the test set"
+    )
+
+
+def _norm(text):
+    if text not in ("1", "2", "inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected 1, 2 or inf, received {text!r}"
+        )
+    return math.inf if text == "inf" else int(text)
+
+
+def _test_accuracy(entry):
+    test = (entry.get("results") or {}).get("test") or {}
+    return test.get("accuracy")
+
+
+def _trains(arguments):
+    return arguments.run is _train
+
+
+if __name__ == "__main__":
+    sys.exit(main())

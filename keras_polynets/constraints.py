@@ -1,0 +1,280 @@
+"""Projection of weights onto balls of the ∞-operator norm."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_polynets._backend import is_traced
+
+# A norm this close above its bound is rounding, not a violation: a projected
+# row is then left alone by the next projection.
+_RELATIVE_SLACK = 1e-6
+
+
+def l1_thresholds(matrix, radius):
+    """Returns the soft thresholds that project columns onto ℓ1 balls.
+
+    The Euclidean projection of a vector `w` onto the ℓ1 ball of radius `r` is
+    `sign(w) * max(|w| - t, 0)`, where `t` is 0 inside the ball and otherwise
+    solves `sum(max(|w| - t, 0)) = r`. Newton's method from the left on that
+    convex, piecewise linear equation never overshoots, drops entries from the
+    support and is exact as soon as the support stays the same; no sort is
+    needed.
+
+    Args:
+        matrix: Float tensor of shape `(fan_in, units)`, a column a unit.
+        radius: Float or float tensor of shape `(units,)`, above 0.
+
+    Returns:
+        Float tensor of shape `(units,)`, at least 0; NaN for a column that
+        holds a value that is not finite.
+
+    Reference:
+        - Duchi et al., "Efficient Projections onto the l1-Ball for Learning in
+          High Dimensions", 2008, gives the condition that is solved.
+        - Michelot, "A Finite Algorithm for Finding the Projection of a Point
+          onto the Canonical Simplex of R^n", 1986, gives the iteration.
+    """
+    radius = ops.convert_to_tensor(radius, dtype=matrix.dtype)
+    norms = ops.sum(ops.abs(matrix), axis=0)
+    inside = norms <= radius * (1 + _RELATIVE_SLACK)
+    thresholds = ops.cond(
+        ops.all(inside),
+        lambda: ops.zeros_like(norms),
+        lambda: _newton_thresholds(matrix, norms, radius),
+    )
+    thresholds = ops.where(inside, ops.zeros_like(norms), thresholds)
+    return ops.where(
+        ops.isfinite(norms), thresholds, ops.full_like(norms, np.nan)
+    )
+
+
+def _newton_thresholds(matrix, norms, radius):
+    magnitudes = ops.abs(matrix)
+    size = ops.cast(ops.shape(matrix)[0], matrix.dtype)
+    # The largest entry alone exceeds the threshold by at most the radius.
+    start = ops.maximum(
+        (norms - radius) / size, ops.max(magnitudes, axis=0) - radius
+    )
+    start = ops.maximum(start, 0.0)
+
+    def support_shrinks(thresholds, counts, previous_counts):
+        return ops.any(counts < previous_counts)
+
+    def newton_step(thresholds, counts, previous_counts):
+        excess = ops.relu(magnitudes - thresholds)
+        new_counts = ops.sum(ops.sign(excess), axis=0)
+        step = (ops.sum(excess, axis=0) - radius) / ops.maximum(new_counts, 1)
+        return thresholds + ops.relu(step), new_counts, counts
+
+    everything = ops.zeros_like(norms) + size + 1
+    thresholds, _, _ = ops.while_loop(
+        support_shrinks, newton_step, (start, everything, everything + 1)
+    )
+    return thresholds
+
+
+def soft_threshold(weights, thresholds):
+    """Returns `sign(w) * max(|w| - t, 0)`; a threshold of 0 changes nothing.
+
+    Args:
+        weights: Float tensor of shape `(..., units)`.
+        thresholds: Float tensor of shape `(units,)`, at least 0.
+    """
+    return weights - ops.clip(weights, -thresholds, thresholds)
+
+
+def check_bound(max_value):
+    """Returns a bound as a float or a tuple of floats, or raises.
+
+    Args:
+        max_value: Number above 0, or a sequence of such numbers.
+
+    Raises:
+        ValueError: If a bound is not a finite number above 0.
+    """
+    values = np.atleast_1d(np.asarray(max_value, dtype="float64"))
+    if values.ndim != 1 or not values.size or not np.all(values > 0):
+        raise ValueError(
+            "A bound of the operator norm must be a number above 0, or a "
+            f"sequence of such numbers. Received: max_value={max_value}"
+        )
+    if np.ndim(max_value) == 0:
+        return float(values[0])
+    return tuple(values.tolist())
+
+
+def bounds_of_units(max_value, units):
+    """Spreads a bound, or one bound a block of units, over all units.
+
+    Args:
+        max_value: Float or tuple of floats.
+        units: Integer, the number of units (the last axis of the kernel).
+
+    Returns:
+        Float, or NumPy array of shape `(units,)`.
+
+    Raises:
+        ValueError: If the units cannot be divided into that many blocks.
+    """
+    if isinstance(max_value, float):
+        return max_value
+    if units % len(max_value):
+        raise ValueError(
+            f"Received {len(max_value)} bounds for a kernel of {units} units, "
+            "which do not divide into that many equal blocks. Give one number, "
+            "or as many as there are orders."
+        )
+    return np.repeat(max_value, units // len(max_value))
+
+
+def project(kernel, max_value, bias=None):
+    """Projects a kernel onto a ball of the ∞-operator norm.
+
+    Every output unit's weights, which are the row of the operator's matrix,
+    are projected onto the ℓ1 ball: the nearest kernel whose ∞-operator norm is
+    at most `max_value`. Units that satisfy the bound are not changed.
+
+    Args:
+        kernel: Float tensor of shape `(..., units)`: a dense kernel, or a
+            convolution's of shape `(*window, channels, units)`.
+        max_value: Float above 0, or a tuple of floats, one for each of as many
+            equal blocks of units.
+        bias: Optional float tensor of shape `(units,)` that counts as one more
+            weight of each unit.
+
+    Returns:
+        The projected kernel, or the pair of the projected kernel and bias.
+        Units with a weight that is not finite become NaN.
+
+    Reference:
+        - Zhu et al., "Controlling the Complexity and Lipschitz Constant
+          improves Polynomial Nets", ICLR 2022, Algorithm 1 and Theorem 5.
+    """
+    units = kernel.shape[-1]
+    radius = bounds_of_units(max_value, units)
+    # Half-precision sums of thousands of weights would be too coarse.
+    dtype = keras.backend.result_type(
+        keras.backend.standardize_dtype(kernel.dtype), "float32"
+    )
+    matrix = ops.reshape(ops.cast(kernel, dtype), (-1, units))
+    if bias is not None:
+        row = ops.cast(ops.expand_dims(bias, 0), dtype)
+        matrix = ops.concatenate([matrix, row], axis=0)
+    thresholds = ops.cast(l1_thresholds(matrix, radius), kernel.dtype)
+    if bias is None:
+        return soft_threshold(ops.convert_to_tensor(kernel), thresholds)
+    return (
+        soft_threshold(ops.convert_to_tensor(kernel), thresholds),
+        soft_threshold(ops.convert_to_tensor(bias), thresholds),
+    )
+
+
+def check_finite(variable):
+    """Raises a `ValueError` that names a variable with a non-finite value.
+
+    Args:
+        variable: A Keras variable or a tensor with a value.
+    """
+    values = ops.convert_to_numpy(variable)
+    count = int(np.size(values) - np.isfinite(values).sum())
+    if count:
+        name = getattr(variable, "path", "the weights")
+        raise ValueError(
+            f"Cannot project {name!r}: {count} of its {values.size} values "
+            "are NaN or infinite. Lower the learning rate or the bound, or "
+            "go back to an earlier checkpoint."
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_polynets")
+class LInfOperatorNorm(keras.constraints.Constraint):
+    """Keeps the ∞-operator norm of a kernel at or below a bound.
+
+    After every update each output unit's weights are projected onto the ℓ1
+    ball of radius `max_value`. For dense kernels and for convolutions with odd
+    windows that fit in the input, the largest ℓ1 norm of a unit's weights is
+    the ∞-operator norm of the layer.
+
+    Use `keras_polynets.callbacks.PeriodicProjection` to project every few
+    steps, from a given epoch, or jointly with the biases.
+
+    Args:
+        max_value: Float above 0, the bound. Or a sequence of such floats: the
+            units are divided into as many equal blocks, one bound a block, in
+            the order of the last axis (the kernel of all orders of a
+            polynomial layer has one block an order).
+
+    Raises:
+        ValueError: If a bound is not above 0, or, outside compiled functions,
+            if a weight is NaN or infinite.
+
+    Example:
+
+    >>> layer = keras_polynets.layers.CCP(
+    ...     units=10, rank=16, order=4,
+    ...     factor_constraint=LInfOperatorNorm([2.0, 1.0, 1.0, 1.0]),
+    ...     kernel_constraint=LInfOperatorNorm(1.0),
+    ... )
+
+    Reference:
+        - Zhu et al., "Controlling the Complexity and Lipschitz Constant
+          improves Polynomial Nets", ICLR 2022, Section 3.
+    """
+
+    def __init__(self, max_value):
+        self.max_value = check_bound(max_value)
+
+    def __call__(self, w):
+        if not is_traced(w):
+            check_finite(w)
+        return project(w, self.max_value)
+
+    def get_config(self):
+        return {"max_value": self.max_value}
+
+
+def linear_maps(model):
+    """Returns the dense and convolution layers of a model, in order.
+
+    Args:
+        model: A `keras.Model` or a layer. Layers inside layers are found.
+
+    Returns:
+        List of `keras.layers.Dense`, `Conv1D`, `Conv2D` and `Conv3D` layers;
+        a layer that is used twice stands once.
+    """
+    return [layer for layer in model._flatten_layers() if is_linear_map(layer)]
+
+
+def is_linear_map(layer):
+    """Says whether a layer's units are the columns of its one kernel.
+
+    Args:
+        layer: A `keras.layers.Layer`.
+    """
+    kinds = (
+        keras.layers.Dense,
+        keras.layers.Conv1D,
+        keras.layers.Conv2D,
+        keras.layers.Conv3D,
+    )
+    return isinstance(layer, kinds)
+
+
+def row_norms(kernel, bias=None):
+    """Returns the ℓ1 norm of every output unit's weights.
+
+    Args:
+        kernel: Variable, tensor or array of shape `(..., units)`.
+        bias: Optional, of shape `(units,)`; counts as one more weight of each
+            unit.
+
+    Returns:
+        NumPy float64 array of shape `(units,)`.
+    """
+    values = np.asarray(ops.convert_to_numpy(kernel), dtype="float64")
+    norms = np.abs(values).reshape(-1, values.shape[-1]).sum(axis=0)
+    if bias is not None:
+        norms += np.abs(np.asarray(ops.convert_to_numpy(bias), dtype="float64"))
+    return norms

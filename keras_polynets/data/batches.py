@@ -1,0 +1,168 @@
+"""Shuffled batches that are addressed by (seed, global step)."""
+
+import functools
+
+import keras
+import numpy as np
+
+from keras_polynets._errors import check_positive_integer
+
+
+class Batches:
+    """An endless stream of shuffled batches that can start at any step.
+
+    The order of epoch `e` is
+    `np.random.Generator(np.random.Philox(key=[seed, e])).permutation(n)`, so
+    a batch is a function of the seed and of the global step alone: a run that
+    was interrupted goes on with the batches that it would have seen, and every
+    backend sees the same ones. The last batch of an epoch may be short.
+
+    Args:
+        x: Examples, array (or `np.memmap`) of shape `(n, ...)`.
+        y: Targets, array of shape `(n, ...)`.
+        batch_size: Examples a batch, integer of at least 1.
+        seed: Integer from 0 to 2**64 - 1.
+        first_step: Global step (from 0, across epochs) at which `dataset`
+            starts.
+
+    Raises:
+        ValueError: If `x` and `y` differ in length or are empty, or an
+            integer is out of range.
+
+    Example:
+
+    >>> batches = Batches(x_train, y_train, batch_size=64, seed=0)
+    >>> model.fit(
+    ...     batches.dataset(),
+    ...     steps_per_epoch=batches.steps_per_epoch,
+    ...     epochs=10,
+    ...     shuffle=False,
+    ... )
+    """
+
+    def __init__(self, x, y, batch_size, seed, first_step=0):
+        if len(x) != len(y) or not len(x):
+            raise ValueError(
+                "Arguments `x` and `y` must hold the same number of examples, "
+                f"at least one. Received: {len(x)} and {len(y)}"
+            )
+        check_positive_integer("batch_size", batch_size)
+        _check_range("seed", seed, 2**64)
+        _check_range("first_step", first_step)
+        self.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+        self.y = y if isinstance(y, np.ndarray) else np.asarray(y)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first_step = first_step
+        self._order = functools.lru_cache(maxsize=1)(self._permutation)
+
+    @property
+    def steps_per_epoch(self):
+        """The number of batches of an epoch, the last short one counted."""
+        return -(-len(self.x) // self.batch_size)
+
+    def indices(self, step):
+        """Returns the indices of the examples of a global step.
+
+        Args:
+            step: Global step, from 0, across epochs.
+
+        Returns:
+            An int64 array of at most `batch_size` indices into `x` and `y`.
+        """
+        _check_range("step", step)
+        epoch, step = divmod(step, self.steps_per_epoch)
+        first = step * self.batch_size
+        return self._order(epoch)[first : first + self.batch_size]
+
+    def dataset(self):
+        """Returns the endless stream of batches `(x, y)` from `first_step`.
+
+        Returns:
+            On the TensorFlow backend a `tf.data.Dataset` (the arrays are held
+            as tensors, or read batch by batch where `x` is a memory map); on
+            other backends a Python generator of NumPy arrays.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self._generator()
+        if isinstance(self.x, np.memmap):
+            return self._generator_dataset()
+        return self._tensor_dataset()
+
+    def _permutation(self, epoch):
+        bits = np.random.Philox(key=np.array([self.seed, epoch], np.uint64))
+        return np.random.Generator(bits).permutation(len(self.x))
+
+    def _generator(self):
+        step = self.first_step
+        while True:
+            indices = self.indices(step)
+            yield self.x[indices], self.y[indices]
+            step += 1
+
+    def _generator_dataset(self):
+        import tensorflow as tf
+
+        def signature(array):
+            return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+
+        dataset = tf.data.Dataset.from_generator(
+            self._generator,
+            output_signature=(signature(self.x), signature(self.y)),
+        )
+        return _prefetched(dataset)
+
+    def _tensor_dataset(self):
+        """Permutes once an epoch in NumPy and gathers in the graph."""
+        import tensorflow as tf
+
+        # On the host: an accelerator would gather there and copy back.
+        with tf.device("CPU:0"):
+            x, y = tf.constant(self.x), tf.constant(self.y)
+        first_epoch, first_in_epoch = divmod(
+            self.first_step, self.steps_per_epoch
+        )
+
+        def order(epoch):
+            indices = tf.numpy_function(
+                self._permutation, [epoch], tf.int64, stateful=False
+            )
+            return epoch, tf.ensure_shape(indices, (len(self.x),))
+
+        def batches_of_epoch(epoch, indices):
+            first = tf.where(epoch == first_epoch, first_in_epoch, 0)
+            steps = tf.data.Dataset.range(
+                tf.cast(first, tf.int64), self.steps_per_epoch
+            )
+            return steps.map(lambda step: batch(indices, step))
+
+        def batch(indices, step):
+            first = step * self.batch_size
+            chosen = indices[first : first + self.batch_size]
+            return tf.gather(x, chosen), tf.gather(y, chosen)
+
+        epochs = tf.data.Dataset.counter(first_epoch).map(order).prefetch(1)
+        return _prefetched(epochs.flat_map(batches_of_epoch))
+
+
+def _prefetched(dataset):
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.deterministic = True
+    # One thread keeps ahead of the training step, which wants the others.
+    options.threading.private_threadpool_size = 1
+    options.autotune.enabled = False
+    return dataset.prefetch(16).with_options(options)
+
+
+def _check_range(name, value, end=2**63):
+    if (
+        isinstance(value, bool)
+        or not hasattr(value, "__index__")
+        or not 0 <= value < end
+    ):
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least 0 and below "
+            f"{end}. Received: {name}={value!r}"
+        )

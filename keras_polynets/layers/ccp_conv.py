@@ -1,0 +1,191 @@
+"""The coupled CP decomposition over convolutions."""
+
+import keras
+from keras import constraints
+from keras import initializers
+from keras import ops
+from keras import regularizers
+
+from keras_polynets._errors import check_positive_integer
+from keras_polynets.initializers import Blockwise
+from keras_polynets.layers import recursions
+from keras_polynets.layers.dense_polynomial import hadamard_policy
+
+
+@keras.saving.register_keras_serializable(package="keras_polynets")
+class CCPConv2D(keras.layers.Layer):
+    """Polynomial of a feature map by CCP, with convolutions as its maps.
+
+    With the input map `z`, the layer computes
+
+        x_1 = U_1 z
+        x_n = (U_n z) * x_{n-1} + x_{n-1},    n = 2, ..., order
+
+    where every `U_n` is a convolution and `*` the Hadamard product, and
+    returns `x_order`. After the orders in `pool_after` the hidden map is
+    average-pooled, and so is every later `U_n z`, as often. Pooling is linear,
+    so that the output is a polynomial of degree `order` in `z`. The `order`
+    convolutions are one kernel, `factors.kernel`, side by side along its last
+    axis.
+
+    Args:
+        filters: Positive integer, the channels of every `x_n`.
+        kernel_size: Integer or tuple of 2 integers, the window of every `U_n`.
+        order: Positive integer, the degree of the polynomial.
+        pool_after: Tuple of integers from 1 to `order`: after these orders the
+            map is pooled.
+        pool_size: Integer or tuple of 2 integers, the window and stride of a
+            pooling.
+        padding: `"same"` or `"valid"`, of the convolutions.
+        data_format: `"channels_last"` or `"channels_first"`; by default that
+            of Keras.
+        use_factor_bias: Boolean, whether the convolutions have a bias.
+        factor_initializer: Initializer of the kernel of each `U_n`.
+        factor_bias_initializer: Initializer of the biases.
+        factor_regularizer: Regularizer of the kernel of all `U_n`.
+        bias_regularizer: Regularizer of the biases.
+        factor_constraint: Constraint of the kernel of all `U_n`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`,
+            `trainable`. With the policies `"float16"` and `"mixed_float16"`
+            the Hadamard products are computed in float32.
+
+    Input shape:
+        Tensor of shape `(batch_size, height, width, channels)`, or with the
+        channels second where `data_format` says so.
+
+    Output shape:
+        Tensor of shape `(batch_size, new_height, new_width, filters)`; height
+        and width are divided by the pool size once a pooling.
+
+    Raises:
+        ValueError: If `filters` or `order` is not an integer of at least 1,
+            or `pool_after` holds a number outside 1 to `order`.
+
+    Example:
+
+    >>> layer = CCPConv2D(16, kernel_size=7, order=4, pool_after=(2, 3))
+    >>> layer(np.random.normal(size=(8, 28, 28, 16))).shape
+    (8, 7, 7, 16)
+
+    Reference:
+        - Zhu et al., "Controlling the Complexity and Lipschitz Constant
+          improves Polynomial Nets", ICLR 2022, Section 4.1, PN-Conv.
+    """
+
+    _objects = {
+        "factor_initializer": initializers,
+        "factor_bias_initializer": initializers,
+        "factor_regularizer": regularizers,
+        "bias_regularizer": regularizers,
+        "factor_constraint": constraints,
+    }
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        order,
+        *,
+        pool_after=(),
+        pool_size=2,
+        padding="same",
+        data_format=None,
+        use_factor_bias=False,
+        factor_initializer="glorot_uniform",
+        factor_bias_initializer="zeros",
+        factor_regularizer=None,
+        bias_regularizer=None,
+        factor_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive_integer("filters", filters)
+        check_positive_integer("order", order)
+        outside = [n for n in pool_after if n not in range(1, order + 1)]
+        if outside:
+            raise ValueError(
+                f"Argument `pool_after` must hold integers from 1 to "
+                f"order={order}. Received: pool_after={tuple(pool_after)}"
+            )
+        self.filters = filters
+        self.order = order
+        self.pool_after = tuple(pool_after)
+        self.use_factor_bias = use_factor_bias
+        self.factor_initializer = initializers.get(factor_initializer)
+        self.factor_bias_initializer = initializers.get(factor_bias_initializer)
+        self.factor_regularizer = regularizers.get(factor_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.factor_constraint = constraints.get(factor_constraint)
+        self.factors = keras.layers.Conv2D(
+            order * filters,
+            kernel_size,
+            padding=padding,
+            data_format=data_format,
+            use_bias=use_factor_bias,
+            kernel_initializer=Blockwise(self.factor_initializer, order),
+            bias_initializer=self.factor_bias_initializer,
+            kernel_regularizer=self.factor_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.factor_constraint,
+            dtype=self.dtype_policy,
+            name="factors",
+        )
+        self.kernel_size = self.factors.kernel_size
+        self.padding = self.factors.padding
+        self.data_format = self.factors.data_format
+        self.pooling = keras.layers.AveragePooling2D(
+            pool_size,
+            data_format=self.data_format,
+            dtype=hadamard_policy(self.dtype_policy),
+            name="pooling",
+        )
+        self.pool_size = self.pooling.pool_size
+
+    @property
+    def rank(self):
+        return self.filters
+
+    def build(self, input_shape):
+        self.factors.build(input_shape)
+
+    def call(self, inputs):
+        dtype = hadamard_policy(self.dtype_policy).compute_dtype
+        channels = -1 if self.data_format == "channels_last" else 1
+        maps = ops.cast(self.factors(inputs), dtype)
+        maps = ops.split(maps, self.order, axis=channels)
+        factors = [
+            self._pool(x, times=sum(p < n for p in self.pool_after))
+            for n, x in enumerate(maps, start=1)
+        ]
+        outputs = recursions.ccp(
+            factors, between=lambda n, x: self._pool(x, n in self.pool_after)
+        )
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _pool(self, x, times):
+        for _ in range(int(times)):
+            x = self.pooling(x)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        shape = list(self.factors.compute_output_shape(input_shape))
+        shape[-1 if self.data_format == "channels_last" else 1] = self.filters
+        shape = tuple(shape)
+        for _ in self.pool_after:
+            shape = self.pooling.compute_output_shape(shape)
+        return shape
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "order": self.order,
+            "pool_after": self.pool_after,
+            "pool_size": self.pool_size,
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "use_factor_bias": self.use_factor_bias,
+        }
+        for name, module in self._objects.items():
+            config[name] = module.serialize(getattr(self, name))
+        return {**super().get_config(), **config}

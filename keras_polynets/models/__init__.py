@@ -1,0 +1,7 @@
+"""Model families: Keras models built out of the layers."""
+
+from keras_polynets.models.conv_polynomial_net import ConvPolynomialNet
+from keras_polynets.models.polynomial_net import PolynomialNet
+from keras_polynets.models.zoo_model import ZooModel
+
+__all__ = ["ConvPolynomialNet", "PolynomialNet", "ZooModel"]

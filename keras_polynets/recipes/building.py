@@ -1,0 +1,136 @@
+"""From a recipe to the model, the optimizer and the data of its run."""
+
+import contextlib
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+from keras_polynets import data
+from keras_polynets import distribute
+from keras_polynets import zoo
+from keras_polynets.layers.augmentation import RandomPadCrop
+from keras_polynets.schedules import WarmUp
+from keras_polynets.schedules import step_decay
+
+# Long enough to hide Keras's work between executions, short enough for a
+# progress bar and for Ctrl-C.
+WANTED_STEPS_PER_EXECUTION = 50
+MOST_STEPS_PER_EXECUTION = 250
+
+
+class Splits:
+    """The arrays of a run: those that train, those that select, the test."""
+
+    def __init__(self, recipe):
+        kwargs = {}
+        if recipe.data.archives:
+            kwargs["archives"] = recipe.data.archives
+        self.dataset = data.load(recipe.data.name, **kwargs)
+        x, y = self.dataset.x_train, self.dataset.y_train
+        self.validation = None
+        if recipe.data.validation:
+            kept, held_out = data.stratified_split(
+                y, recipe.data.validation, recipe.data.validation_seed
+            )
+            self.validation = x[held_out], y[held_out]
+            x, y = x[kept], y[kept]
+        self.x, self.y = x, y
+        self.test = self.dataset.x_test, self.dataset.y_test
+
+
+def scope(recipe):
+    """Returns the context in which the recipe's model is built."""
+    if recipe.strategy == "default":
+        return contextlib.nullcontext()
+    return distribute.strategy(recipe.strategy, recipe.devices or None).scope()
+
+
+def fix_seeds(recipe):
+    """Makes everything random in the process a function of the recipe."""
+    keras.utils.set_random_seed(recipe.seed)
+    if recipe.deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def network(recipe, dataset):
+    """Builds the network of the paper, with its initial weights."""
+    arguments = {
+        "input_shape": dataset.x_train.shape[1:],
+        "classes": len(dataset.class_names),
+        **recipe.overrides,
+    }
+    model = zoo.load(recipe.model, weights=None, **arguments)
+    if model.class_names is None:
+        model.class_names = dataset.class_names
+    if recipe.initial_weights:
+        zoo.weights.load_into(model, recipe.initial_weights)
+    return model
+
+
+def training_model(recipe, model, steps_per_epoch, steps_per_execution):
+    """Puts augmentation and preprocessing before `model` and compiles it.
+
+    Both run inside the compiled step, on data as it is stored.
+    """
+    # The shape of the data, whatever the network accepts.
+    shape = model.input_shape[1:]
+    parts = [keras.Input(shape, dtype="uint8")]
+    if recipe.augmentation.crop_padding:
+        parts.append(RandomPadCrop(recipe.augmentation.crop_padding))
+    if recipe.augmentation.flip:
+        parts.append(keras.layers.RandomFlip("horizontal"))
+    outer = keras.Sequential([*parts, model.preprocessor, model])
+    # Keras chooses loss scaling by the policy of the model that is compiled.
+    outer.dtype_policy = model.dtype_policy
+    return zoo.compile_model(
+        outer,
+        optimizer_table(recipe, steps_per_epoch),
+        steps_per_execution=steps_per_execution,
+    )
+
+
+def learning_rate(recipe, steps_per_epoch):
+    """Returns the recipe's rate: a float or a Keras schedule."""
+    rate, schedule = recipe.optimizer.learning_rate, recipe.schedule
+    if schedule.name == "step":
+        rate = step_decay(
+            rate, schedule.factor, schedule.epochs, steps_per_epoch
+        )
+    if schedule.warmup_epochs:
+        steps = max(1, round(schedule.warmup_epochs * steps_per_epoch))
+        rate = WarmUp(rate, steps)
+    return rate
+
+
+def optimizer_table(recipe, steps_per_epoch):
+    """Returns the recipe's optimizer as `zoo.compile_model` takes it."""
+    table = dataclasses.asdict(recipe.optimizer)
+    table = {key: value for key, value in table.items() if value is not None}
+    return table | {"learning_rate": learning_rate(recipe, steps_per_epoch)}
+
+
+def choose_steps_per_execution(recipe, steps_per_epoch, step):
+    """Returns the steps an execution, so that epochs end with an execution.
+
+    Keras runs whole executions: on an endless dataset a number that does not
+    divide the epoch would run past its end.
+
+    Args:
+        recipe: The `Recipe`.
+        steps_per_epoch: Positive integer.
+        step: The step of the epoch at which the run begins.
+
+    Returns:
+        Integer, or `"auto"` where Keras runs one step an execution.
+    """
+    if recipe.strategy != "default" or keras.backend.backend() == "torch":
+        return "auto"
+    common = math.gcd(steps_per_epoch, step or steps_per_epoch)
+    numbers = np.arange(1, MOST_STEPS_PER_EXECUTION + 1)
+    divisors = numbers[common % numbers == 0]
+    distance = np.abs(np.log(divisors / WANTED_STEPS_PER_EXECUTION))
+    return int(divisors[np.argmin(distance)])

@@ -1,0 +1,89 @@
+"""The files of a run."""
+
+import datetime
+import json
+import pathlib
+
+from keras_polynets._files import atomic_write
+from keras_polynets.recipes.recipe import load
+
+
+class RunDirectory:
+    """The folder of one run of one recipe.
+
+    Args:
+        path: The folder; it is made by `claim`.
+
+    Attributes:
+        config: The resolved recipe, TOML.
+        log: What happened and when, text.
+        history: One row an epoch, CSV.
+        backup: The backup from which the run goes on.
+        best: Weights of the epoch with the best validation accuracy.
+        last: Weights of the last epoch.
+        tensorboard: Folder of TensorBoard's logs.
+        result: The result, JSON; it exists when the run is finished.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.toml"
+        self.log = self.path / "log.txt"
+        self.history = self.path / "history.csv"
+        self.backup = self.path / "backup.npz"
+        self.best = self.path / "best.weights.h5"
+        self.last = self.path / "last.weights.h5"
+        self.tensorboard = self.path / "tensorboard"
+        self.result = self.path / "result.json"
+
+    def claim(self, recipe):
+        """Makes the folder for `recipe`, or checks that it is that recipe's.
+
+        Raises:
+            ValueError: If the folder holds a run of another recipe.
+        """
+        if self.config.exists():
+            self._check_same(recipe)
+            return
+        with atomic_write(self.config, "w") as file:
+            file.write(recipe.to_toml())
+
+    def read_result(self):
+        """Returns the result of the finished run, or `None`."""
+        if not self.result.exists():
+            return None
+        return json.loads(self.result.read_text(encoding="utf-8"))
+
+    def write_result(self, result):
+        with atomic_write(self.result, "w") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+
+    def write_log(self, message):
+        now = datetime.datetime.now().isoformat(" ", timespec="seconds")
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(f"{now}  {message}\n")
+
+    def _check_same(self, recipe):
+        theirs, ours = (_flat(r.to_dict()) for r in (load(self.config), recipe))
+        changed = [
+            f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} asked for"
+            for key in sorted(theirs.keys() | ours.keys())
+            if theirs.get(key) != ours.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"The folder {str(self.path)!r} holds a run of another recipe "
+                f"({'; '.join(changed)}). Give another run directory, or "
+                "remove that one."
+            )
+
+
+def _flat(values, prefix=""):
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

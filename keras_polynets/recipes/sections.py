@@ -1,0 +1,190 @@
+"""The sections of a recipe, each with its defaults and checks."""
+
+import dataclasses
+
+from keras_polynets._errors import unknown_name
+
+SCHEDULES = ("constant", "step", "plateau")
+
+
+def require(condition, key, value, expected):
+    if not condition:
+        raise ValueError(
+            f"Recipe key {key!r} must be {expected}. Received: {value!r}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which data, and how much of the training set selects the model.
+
+    Args:
+        name: A name or a path for `data.load`.
+        validation: How many training examples are held out; 0 trains on all.
+        validation_seed: Seed of the stratified split.
+        archives: Folder of local archives for TFDS; `None` for the default.
+    """
+
+    name: str = "fashion_mnist_sample"
+    validation: int = 0
+    validation_seed: int = 0
+    archives: str | None = None
+
+    def __post_init__(self):
+        require(self.name, "data.name", self.name, "a name or a path")
+        require(
+            self.validation >= 0,
+            "data.validation",
+            self.validation,
+            "an integer of at least 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """The optimizer: a Keras name and its arguments.
+
+    Args:
+        name: Name of a Keras optimizer, such as "sgd" or "adam".
+        learning_rate: Rate at the beginning (after the warm-up).
+        momentum: Momentum, for those that have one; `None` is Keras's own.
+        nesterov: Whether the momentum is Nesterov's; `None` is Keras's own.
+        weight_decay: Coupled L2 on all trainable variables.
+        global_clipnorm: Largest norm of all gradients together, or `None`.
+    """
+
+    name: str = "sgd"
+    learning_rate: float = 0.001
+    momentum: float | None = None
+    nesterov: bool | None = None
+    weight_decay: float = 0.0
+    global_clipnorm: float | None = None
+
+    def __post_init__(self):
+        for key in ("learning_rate", "global_clipnorm"):
+            value = getattr(self, key)
+            require(
+                value is None or value > 0, f"optimizer.{key}", value, "above 0"
+            )
+        for key in ("momentum", "weight_decay"):
+            value = getattr(self, key)
+            require(
+                value is None or value >= 0,
+                f"optimizer.{key}",
+                value,
+                "at least 0",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes.
+
+    Args:
+        name: "constant"; "step", times `factor` at each of `epochs`; or
+            "plateau", times `factor` when `monitor` has not improved for
+            `patience` epochs.
+        epochs: The first epochs of the new rates.
+        factor: What the rate is multiplied by.
+        monitor: Name of a metric, such as "val_loss".
+        patience: Number of epochs without improvement.
+        warmup_epochs: Epochs of linear warm-up; not with "plateau".
+    """
+
+    name: str = "constant"
+    epochs: tuple[int, ...] = ()
+    factor: float = 0.1
+    monitor: str = "val_loss"
+    patience: int = 10
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self):
+        if self.name not in SCHEDULES:
+            raise unknown_name("schedule", self.name, SCHEDULES)
+        increasing = all(
+            a < b for a, b in zip((0, *self.epochs), self.epochs, strict=False)
+        )
+        require(
+            increasing and bool(self.epochs) == (self.name == "step"),
+            "schedule.epochs",
+            list(self.epochs),
+            "increasing epochs of at least 1 for name = 'step', absent for "
+            "others",
+        )
+        require(
+            0 < self.factor < 1, "schedule.factor", self.factor, "in (0, 1)"
+        )
+        require(
+            self.patience >= 1, "schedule.patience", self.patience, "at least 1"
+        )
+        require(
+            self.warmup_epochs >= 0,
+            "schedule.warmup_epochs",
+            self.warmup_epochs,
+            "at least 0",
+        )
+        require(
+            not (self.warmup_epochs and self.name == "plateau"),
+            "schedule.warmup_epochs",
+            self.warmup_epochs,
+            "0 with name = 'plateau', because Keras cannot lower the rate of "
+            "an optimizer that has a schedule",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """The arguments of `callbacks.PeriodicProjection`."""
+
+    max_value: float = 1.0
+    every: int = 10
+    start_epoch: int = 0
+    joint_bias: bool = True
+
+    def __post_init__(self):
+        for key, low in (("max_value", 0), ("every", 0), ("start_epoch", -1)):
+            value = getattr(self, key)
+            expected = "above 0" if low == 0 else "at least 0"
+            require(value > low, f"projection.{key}", value, expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of the training images.
+
+    Args:
+        crop_padding: Pixels of padding before a random crop; 0 for none.
+        flip: Whether images are mirrored at random, left to right.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+
+    def __post_init__(self):
+        require(
+            self.crop_padding >= 0,
+            "augmentation.crop_padding",
+            self.crop_padding,
+            "at least 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is measured at the end.
+
+    Args:
+        attacks: Attacks as `robustness.parse_attack` reads them.
+        batch_size: Images a batch, for the validation too.
+    """
+
+    attacks: tuple[str, ...] = ()
+    batch_size: int = 500
+
+    def __post_init__(self):
+        require(
+            self.batch_size >= 1,
+            "evaluation.batch_size",
+            self.batch_size,
+            "at least 1",
+        )

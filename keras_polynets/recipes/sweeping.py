@@ -1,0 +1,158 @@
+"""Runs of one recipe under several bounds of the projection."""
+
+import json
+import pathlib
+import shutil
+
+from keras_polynets._files import atomic_path
+from keras_polynets._files import atomic_write
+from keras_polynets.recipes.directory import RunDirectory
+from keras_polynets.recipes.running import RUNS
+from keras_polynets.recipes.running import run
+
+BOUNDS = (100.0, 20.0, 10.0, 5.0, 2.0, 1.5, 1.2, 1.0, 0.8)
+
+
+def sweep(
+    recipe,
+    bounds=BOUNDS,
+    run_directory=None,
+    attack="fgsm:0.1",
+    verbose="auto",
+):
+    """Chooses the bound of the projection by the validation accuracy.
+
+    The epochs before the projection are trained once; from there one run
+    branches off for each bound, and one without projection. The bound with the
+    best validation accuracy under `attack` is chosen, and only that run and
+    the one without projection are then measured on the test set. Call it
+    again to go on with a sweep that was interrupted.
+
+    Args:
+        recipe: A `Recipe` with a projection, whose bound does not matter, and
+            a validation set.
+        bounds: The bounds to try, floats above 0.
+        run_directory: Folder of the sweep, `runs/<name>-sweep` by default. It
+            holds the folders of the runs and `sweep.json`.
+        attack: The attack that selects, as `robustness.parse_attack` reads it.
+        verbose: As in `run`.
+
+    Returns:
+        Dictionary (`sweep.json`): `attack`, `rows` (for each bound
+        `max_value`, `accuracy`, `robust_accuracy`, both of the validation set,
+        and `lipschitz_bound`; first the run without projection, `max_value`
+        `None`; `diverged`, a message, stands for the numbers of a run whose
+        loss left the finite numbers), `chosen` (a bound), `run_directory` (of
+        the run chosen) and the results of both runs, `result` and
+        `unprojected`.
+
+    Raises:
+        ValueError: If the recipe has no projection or no validation set.
+        FloatingPointError: If every run diverged.
+
+    Example:
+
+    >>> recipe = keras_polynets.recipes.load("pn4.fashion_mnist_projected")
+    >>> keras_polynets.recipes.sweep(recipe)["chosen"]
+    """
+    recipe, trunk = _prepare(recipe, bounds, attack)
+    folder = pathlib.Path(run_directory or RUNS / f"{recipe.name}-sweep")
+    rows, folders = [], {}
+    if trunk is not None:
+        run(trunk, folder / "trunk", verbose, test=False)
+    for bound in (None, *map(float, bounds)):
+        branch = _branch(recipe, bound)
+        name = "unprojected" if bound is None else f"bound-{bound:g}"
+        folders[bound] = folder / name
+        if trunk is not None:
+            _start_from(folder / "trunk", folders[bound])
+        try:
+            result = run(branch, folders[bound], verbose, test=False)
+        except FloatingPointError as error:
+            result = {"diverged": str(error)}
+        rows.append(_row(bound, result, attack))
+    chosen = _choose(rows)
+    report = {
+        "attack": attack,
+        "rows": rows,
+        "chosen": chosen,
+        "run_directory": str(folders[chosen]),
+    }
+    for key, bound in (("result", chosen), ("unprojected", None)):
+        if "diverged" not in _row_of(rows, bound):
+            branch = _branch(recipe, bound)
+            report[key] = run(branch, folders[bound], verbose)
+    with atomic_write(folder / "sweep.json", "w") as file:
+        json.dump(report, file, indent=2)
+    _add_sweep(RunDirectory(folders[chosen]), report)
+    return report
+
+
+def _prepare(recipe, bounds, attack):
+    """Returns the recipe that measures `attack`, and that of the trunk."""
+    if recipe.projection is None or not recipe.data.validation:
+        raise ValueError(
+            "A sweep needs a recipe with [projection] and data.validation "
+            "above 0."
+        )
+    if not bounds:
+        raise ValueError("Argument `bounds` must hold at least one bound.")
+    attacks = dict.fromkeys((*recipe.evaluation.attacks, attack))
+    recipe = recipe.replace({"evaluation.attacks": list(attacks)})
+    start = recipe.projection.start_epoch
+    if not 0 < start < recipe.epochs:
+        return recipe, None
+    changes = {"projection": None, "epochs": start, "evaluation": None}
+    return recipe, recipe.replace(changes)
+
+
+def _branch(recipe, bound):
+    if bound is None:
+        return recipe.replace({"projection": None})
+    return recipe.replace({"projection.max_value": bound})
+
+
+def _start_from(trunk, branch):
+    """Gives a new branch the trunk's backup, and its best weights so far."""
+    trunk, branch = RunDirectory(trunk), RunDirectory(branch)
+    if branch.config.exists() or branch.backup.exists():
+        return
+    for name in ("best", "backup"):
+        source, target = getattr(trunk, name), getattr(branch, name)
+        if source.exists():
+            with atomic_path(target) as aside:
+                shutil.copyfile(source, aside)
+
+
+def _choose(rows):
+    sound = [row for row in rows[1:] if "diverged" not in row]
+    if not sound:
+        raise FloatingPointError(
+            f"Every run of the sweep diverged: {rows[-1]['diverged']}"
+        )
+    # Of equal ones the smaller bound, which certifies more.
+    best = max(sound, key=lambda r: (r["robust_accuracy"], -r["max_value"]))
+    return best["max_value"]
+
+
+def _row_of(rows, bound):
+    return next(row for row in rows if row["max_value"] == bound)
+
+
+def _row(bound, result, attack):
+    if "diverged" in result:
+        return {"max_value": bound, **result}
+    validation = result["validation"]
+    return {
+        "max_value": bound,
+        "accuracy": validation["accuracy"],
+        "robust_accuracy": validation["attacks"][attack],
+        "lipschitz_bound": result["lipschitz_bound"],
+    }
+
+
+def _add_sweep(directory, report):
+    """Writes the table of the sweep into the result that it chose."""
+    result = directory.read_result()
+    result["sweep"] = {key: report[key] for key in ("attack", "rows")}
+    directory.write_result(result)

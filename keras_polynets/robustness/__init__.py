@@ -1,0 +1,23 @@
+"""Robustness: attacks, accuracy under attack, and bounds that certify."""
+
+from keras_polynets.robustness.attacks import fgsm
+from keras_polynets.robustness.attacks import parse_attack
+from keras_polynets.robustness.attacks import pgd
+from keras_polynets.robustness.bounds import lipschitz_bound
+from keras_polynets.robustness.bounds import propagate
+from keras_polynets.robustness.evaluation import robust_accuracy
+from keras_polynets.robustness.extents import Extent
+from keras_polynets.robustness.norms import operator_norm
+from keras_polynets.robustness.rademacher import rademacher_bound
+
+__all__ = [
+    "Extent",
+    "fgsm",
+    "lipschitz_bound",
+    "operator_norm",
+    "parse_attack",
+    "pgd",
+    "propagate",
+    "rademacher_bound",
+    "robust_accuracy",
+]

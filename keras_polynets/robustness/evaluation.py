@@ -1,0 +1,101 @@
+"""Accuracy, clean and under attack."""
+
+import keras
+import numpy as np
+
+from keras_polynets._errors import check_positive_integer
+from keras_polynets.robustness.attacks import parse_attack
+
+
+def robust_accuracy(
+    model, dataset, attack=None, batch_size=500, verbose="auto"
+):
+    """Share of images that a model still classifies rightly under an attack.
+
+    Args:
+        model: A classifier that yields logits.
+        dataset: Tuple `(images, labels)` of arrays, or an iterable of such
+            batches, for example a `tf.data.Dataset`. Images as they are stored
+            (integers) go through `model.preprocessor`; floats are taken to be
+            in the model's input units. Labels are integer classes.
+        attack: `None` for clean accuracy, which works on every backend; a text
+            such as `"fgsm:0.1"` or `"pgd:0.1,20,0.01"`; or a callable
+            `attack(model, images, labels)` that returns adversarial images.
+        batch_size: Positive integer, how many images are attacked at once. A
+            dataset of batches keeps its own.
+        verbose: `"auto"` or 1 for a progress bar, 2 for one line, 0 for
+            silence.
+
+    Returns:
+        Float in [0, 1].
+
+    Raises:
+        ValueError: If the dataset is empty, if images and labels differ in
+            number, or if integer images meet a model without preprocessor.
+
+    Example:
+
+    >>> model = keras_polynets.zoo.load("pn4.fashion_mnist")
+    >>> keras_polynets.robustness.robust_accuracy(
+    ...     model, (images, labels), "pgd:0.1,20,0.01"
+    ... )
+    """
+    check_positive_integer("batch_size", batch_size)
+    attack = parse_attack(attack) if isinstance(attack, str) else attack
+    batches, count = _batches(dataset, batch_size)
+    progress = keras.utils.Progbar(
+        count,
+        verbose=1 if verbose == "auto" else int(verbose),
+        stateful_metrics=["accuracy"],
+    )
+    right = seen = 0
+    for number, (images, labels) in enumerate(batches, start=1):
+        images, labels = _inputs(model, images), np.asarray(labels)
+        if labels.shape != (len(images),):
+            raise ValueError(
+                "Labels must be integer classes, one an image. Received: "
+                f"{len(images)} images and labels of shape {labels.shape}"
+            )
+        if attack is not None:
+            images = attack(model, images, labels)
+        logits = np.asarray(model.predict_on_batch(images))
+        right += int(np.sum(np.argmax(logits, axis=-1) == labels))
+        seen += len(labels)
+        accuracy = [("accuracy", right / max(seen, 1))]
+        progress.update(number, accuracy, finalize=False)
+    if not seen:
+        raise ValueError("The dataset has no images to classify.")
+    progress.target = number
+    progress.update(number, accuracy)
+    return right / seen
+
+
+def _batches(dataset, batch_size):
+    """Returns the batches and, where it is known, their number."""
+    if not isinstance(dataset, tuple | list):
+        try:
+            return dataset, len(dataset)
+        except TypeError:
+            return dataset, None
+    if len(dataset) != 2 or len(dataset[0]) != len(dataset[1]):
+        raise ValueError(
+            "A dataset of arrays is a tuple `(images, labels)` with one label "
+            "an image. Received: "
+            f"{[np.shape(part) for part in dataset]}"
+        )
+    images, labels = dataset
+    starts = range(0, len(images), batch_size)
+    ends = (slice(start, start + batch_size) for start in starts)
+    return ((images[part], labels[part]) for part in ends), len(starts)
+
+
+def _inputs(model, images):
+    images = keras.ops.convert_to_numpy(images)
+    if not np.issubdtype(images.dtype, np.integer):
+        return images
+    if getattr(model, "preprocessor", None) is None:
+        raise ValueError(
+            f"Images of dtype {images.dtype} need a preprocessor, which model "
+            f"{model.name!r} does not have. Pass floats in its input range."
+        )
+    return keras.ops.convert_to_numpy(model.preprocessor(images))

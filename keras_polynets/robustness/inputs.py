@@ -1,0 +1,145 @@
+"""What an attack is given: images, labels, valid range and the ball."""
+
+import hashlib
+import numbers
+import random
+
+import numpy as np
+
+# Rounding in the preprocessing may pass the ends of the valid range.
+RANGE_TOLERANCE = 1e-5
+
+
+def as_images(model, images, low, high):
+    """Returns images as a float32 array within the valid range, checked.
+
+    Args:
+        model: The model that takes them.
+        images: Array or tensor of floats.
+        low: The lower end of the valid range.
+        high: The upper end.
+    """
+    x = np.asarray(images)
+    if x.dtype.kind in "biu":
+        raise TypeError(
+            "Attacks take floats in the model's input range. Received images "
+            f"of dtype {x.dtype}. Call model.preprocessor first."
+        )
+    expected = getattr(model, "input_shape", (None,) * x.ndim)
+    if not isinstance(expected, tuple) or not _fits(x.shape, expected):
+        raise ValueError(
+            f"Images must have the model's input shape {expected}. Received: "
+            f"shape {x.shape}"
+        )
+    x = x.astype("float32")
+    slack = RANGE_TOLERANCE * (high - low)
+    if not np.all((x >= low - slack) & (x <= high + slack)):
+        raise ValueError(
+            f"Images must lie in the valid range [{low}, {high}]. Received "
+            f"values from {x.min()} to {x.max()}. Call model.preprocessor "
+            "first, or pass the range as `clip=(low, high)`."
+        )
+    return np.clip(x, low, high)
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(
+        size in (None, given)
+        for size, given in zip(expected, shape, strict=True)
+    )
+
+
+def valid_range(model, clip):
+    """Returns `(low, high)` as float32 arrays.
+
+    Args:
+        model: The model, whose `input_range` holds by default.
+        clip: The range that a user gave, or `None`.
+    """
+    valid = getattr(model, "input_range", None) if clip is None else clip
+    if valid is None:
+        raise ValueError(
+            f"Model {model.name!r} has no `input_range`, so that the attack "
+            "does not know the valid range of its inputs. Pass it: "
+            "`clip=(low, high)`."
+        )
+    try:
+        low, high = (np.asarray(side, "float32") for side in valid)
+    except (TypeError, ValueError):
+        low, high = np.float32(1), np.float32(0)
+    if not np.all(low < high):
+        raise ValueError(
+            "The valid range must be a tuple `(low, high)` with low < high, "
+            f"each a number or one a channel. Received: {valid!r}"
+        )
+    return low, high
+
+
+def as_labels(labels, count, classes):
+    """Returns labels as an int32 array, checked.
+
+    Args:
+        labels: Array or tensor of integers.
+        count: The number of images.
+        classes: The number of classes.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (count,):
+        raise ValueError(
+            f"Labels must be classes of shape ({count},), one an image. "
+            f"Received: shape {labels.shape}. One-hot labels become classes "
+            "by `argmax(axis=-1)`."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(
+            f"Labels must be integers. Received: dtype {labels.dtype}"
+        )
+    if np.any((labels < 0) | (labels >= classes)):
+        raise ValueError(
+            f"Labels must be classes from 0 to {classes - 1}, as the model has "
+            f"{classes} outputs. Received labels from {labels.min()} to "
+            f"{labels.max()}."
+        )
+    return labels.astype("int32")
+
+
+def ball(x, epsilon, low, high):
+    """Returns the ends of the ball within the valid range, in float32.
+
+    They are rounded inwards, so that no point between them is farther than
+    `epsilon` from the image in exact arithmetic.
+    """
+    exact = x.astype("float64")
+    lower = _rounded(exact - epsilon, np.inf)
+    upper = _rounded(exact + epsilon, -np.inf)
+    return np.maximum(lower, low), np.minimum(upper, high)
+
+
+def _rounded(exact, towards):
+    nearest = exact.astype("float32")
+    passed = nearest > exact if towards < 0 else nearest < exact
+    inwards = np.nextafter(nearest, np.float32(towards))
+    return np.where(passed, inwards, nearest)
+
+
+def random_points(x, epsilon, seed):
+    """Returns a uniform point of each image's ball, in float32.
+
+    Each is drawn with the seed and the image's bytes as the key, so that it
+    depends on neither the batch nor the place in it.
+    """
+    seed = random.randrange(2**63) if seed is None else seed
+    if not (isinstance(seed, numbers.Integral) and 0 <= seed < 2**64):
+        raise ValueError(
+            "Argument `seed` must be an integer from 0 to 2**64 - 1. "
+            f"Received: seed={seed!r}"
+        )
+    points = np.empty_like(x)
+    for point, image in zip(points, x, strict=True):
+        digest = hashlib.blake2b(image.tobytes(), digest_size=8).digest()
+        key = [int(seed), int.from_bytes(digest, "little")]
+        generator = np.random.Generator(
+            np.random.Philox(key=np.array(key, "uint64"))
+        )
+        point[...] = image + generator.uniform(-epsilon, epsilon, image.shape)
+    return points

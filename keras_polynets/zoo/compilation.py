@@ -1,0 +1,96 @@
+"""Compiles a model the way its recipe says and the device likes."""
+
+import keras
+
+from keras_polynets import optimizers
+from keras_polynets._backend import number_of_replicas
+
+# Enough to hide the cost of entering the compiled function; callbacks still
+# hear from a run several times a second.
+STEPS_PER_EXECUTION = 50
+
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+)
+
+
+def compile_model(
+    model, optimizer, *, steps_per_execution="auto", jit_compile="auto"
+):
+    """Compiles a classifier with logits: loss, optimizer and accuracy.
+
+    Args:
+        model: A `keras.Model` that gives logits.
+        optimizer: A `keras.optimizers.Optimizer`, or a table such as
+            `{"name": "sgd", "learning_rate": 0.001, "momentum": 0.9}`. The key
+            `weight_decay` adds coupled weight decay.
+        steps_per_execution: Integer, or `"auto"` for 50 where Keras can run
+            several steps in one execution: not with several replicas and not
+            on PyTorch.
+        jit_compile: Boolean, or `"auto"` for XLA where it runs and is faster:
+            not with several replicas on CPUs, nor for convolutions on a CPU.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: For an unknown optimizer or an argument it does not have.
+    """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        optimizer = make_optimizer(optimizer)
+    replicas = number_of_replicas()
+    if replicas > 1 and model.dtype_policy.name == "mixed_float16":
+        optimizer = optimizers.LossScaleOptimizer(optimizer)
+    if steps_per_execution == "auto":
+        single = replicas > 1 or keras.backend.backend() == "torch"
+        steps_per_execution = 1 if single else STEPS_PER_EXECUTION
+    if jit_compile == "auto":
+        jit_compile = _xla(model, replicas)
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    return model
+
+
+def make_optimizer(table):
+    """Returns the optimizer that a table describes.
+
+    Args:
+        table: Dictionary with the `name` of a Keras optimizer and its
+            arguments. `weight_decay` is coupled: it is added to the gradient
+            of all variables, as the papers do.
+
+    Raises:
+        ValueError: For an unknown name or argument.
+    """
+    table = dict(table)
+    name = table.pop("name", "adam")
+    weight_decay = table.pop("weight_decay", 0.0)
+    try:
+        optimizer = keras.optimizers.get({"class_name": name, "config": table})
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"Cannot make the optimizer {name!r} with {table}: {error}"
+        ) from error
+    if weight_decay:
+        return optimizers.CoupledWeightDecay(optimizer, weight_decay)
+    return optimizer
+
+
+def _xla(model, replicas):
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return "auto"
+    layers = model._flatten_layers()
+    if replicas > 1 or any(isinstance(x, _CONVOLUTIONS) for x in layers):
+        return False
+    return "auto"

@@ -1,0 +1,241 @@
+"""The programs of training/, on real images, from a recipe to the zoo."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_polynets import recipes
+from keras_polynets import zoo
+from keras_polynets.callbacks import Backup
+from keras_polynets.recipes import building
+from keras_polynets.recipes.directory import RunDirectory
+from training import publish
+from training import reproduce
+from training import train
+
+RECIPE = """
+model = "pn4"
+epochs = 2
+batch_size = 200
+[overrides]
+rank = 4
+[data]
+name = "fashion_mnist_sample"
+validation = 1000
+[optimizer]
+learning_rate = 0.002
+[schedule]
+name = "step"
+epochs = [1]
+factor = 0.2
+[projection]
+max_value = 2.0
+start_epoch = 1
+[evaluation]
+attacks = ["fgsm:0.1"]
+"""
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="attacks need the TensorFlow backend",
+)
+
+
+@pytest.fixture(scope="module")
+def recipe_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipes") / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe_path, tmp_path_factory):
+    """The folder of a finished run, and what the program printed."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    recipes.run(recipes.load(recipe_path), folder, verbose=0)
+    return folder
+
+
+def test_train_prints_the_result(recipe_path, finished, capsys):
+    arguments = [str(recipe_path), "--run-directory", str(finished)]
+    assert train.main(arguments) == 0
+    text = capsys.readouterr().out
+    result = json.loads((finished / "result.json").read_text())
+    assert f"test accuracy {result['test']['accuracy']:.4f}" in text
+    assert train.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+
+
+def test_train_explains_mistakes(recipe_path, finished, capsys):
+    assert train.main([str(recipe_path), "--set", "epoch=3"]) == 1
+    assert "Did you mean 'epochs'?" in capsys.readouterr().err
+    arguments = [str(recipe_path), "--run-directory", str(finished)]
+    assert train.main([*arguments, "--set", "seed=7"]) == 1
+    assert "seed: 0 there, 7 asked for" in capsys.readouterr().err
+    assert train.main([str(recipe_path.parent / "none.toml")]) == 1
+    assert "none.toml" in capsys.readouterr().err
+
+
+def test_train_says_how_to_go_on(recipe_path, monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "run", interrupted)
+    assert train.main([str(recipe_path), "--set", "epochs=3"]) == 130
+    text = capsys.readouterr().err
+    assert f"python -m training.train {recipe_path} --set epochs=3" in text
+
+
+def test_run_directory_holds_what_it_should(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {
+        "backup.npz",
+        "best.weights.h5",
+        "config.toml",
+        "history.csv",
+        "last.weights.h5",
+        "log.txt",
+        "result.json",
+    }
+    if keras.backend.backend() == "tensorflow":
+        assert any((finished / "tensorboard").rglob("events*"))
+
+
+@on_tensorflow
+def test_publish_makes_a_tag_that_loads(finished, tmp_path, monkeypatch):
+    (tmp_path / "pn4").mkdir()
+    (tmp_path / "pn4" / "card.md").write_text("# PN-4\n\nProse.\n")
+    for tag in ("sample", "other", "sample"):
+        arguments = [str(finished), f"pn4.{tag}", "--zoo", str(tmp_path)]
+        assert publish.main([*arguments, "--paper", "not available"]) == 0
+    monkeypatch.setenv("KERAS_POLYNETS_ZOO", str(tmp_path))
+    model = zoo.load("pn4")
+    assert zoo.info("pn4")["default"] == "sample"
+    with np.load(tmp_path / "pn4" / "sample.reference.npz") as reference:
+        images, logits = reference["images"], reference["logits"]
+    assert images.dtype == np.uint8 and logits.shape == (8, 10)
+    np.testing.assert_allclose(
+        model(model.preprocessor(images)), logits, atol=1e-5
+    )
+    assert model.class_names[9] == "Ankle boot"
+    result = json.loads((finished / "result.json").read_text())
+    assert zoo.info("pn4.sample")["tags"]["sample"]["results"] == {
+        "tag": "sample",
+        **result,
+    }
+    assert recipes.load("pn4.sample") == recipes.load(finished / "config.toml")
+    with open(tmp_path / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tag"] for row in rows] == ["other", "sample"]
+    assert (
+        float(rows[0]["test fgsm:0.1"])
+        == (result["test"]["attacks"]["fgsm:0.1"])
+    )
+    card = (tmp_path / "pn4" / "card.md").read_text()
+    assert card.startswith("# PN-4\n\nProse.\n")
+    assert card.count("| `sample` |") == card.count("| `other` |") == 1
+    left = [p.name for p in (tmp_path / "pn4").iterdir()]
+    assert not [name for name in left if name.startswith(".")]
+
+
+def test_publish_explains_mistakes(finished, tmp_path, capsys):
+    zoo_folder = ["--zoo", str(tmp_path)]
+    for folder, name, message in (
+        (finished, "pn4", "published as MODEL.TAG"),
+        (finished, "pn10.sample", "one of 'pn4', and cannot be published"),
+        (tmp_path, "pn4.sample", "is not finished: result.json is missing"),
+    ):
+        assert publish.main([str(folder), name, *zoo_folder]) == 1
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@on_tensorflow
+def test_reproduce_compares_with_the_paper(recipe_path, tmp_path, capsys):
+    arguments = ["table1-pn4", "--recipe", str(recipe_path), "--seeds", "2"]
+    arguments += ["--bounds", "5", "0.5", "--output", str(tmp_path)]
+    assert reproduce.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "PGD-(0.3, 20, 0.03)  not available" in text
+    report = json.loads((tmp_path / "table.json").read_text())
+    assert [row["row"] for row in report["rows"]][0] == "Clean"
+    for sweep in report["sweeps"]:
+        rows = {row["max_value"]: row for row in sweep["rows"]}
+        assert list(rows) == [None, 5.0, 0.5]
+        bounds = [rows[key]["lipschitz_bound"] for key in (None, 5.0, 0.5)]
+        assert bounds == sorted(bounds, reverse=True)
+        best = max((0.5, 5.0), key=lambda b: rows[b]["robust_accuracy"])
+        assert sweep["chosen"] == best
+        # Every branch has the trunk's first epoch.
+        folder = tmp_path / f"seed-{sweep['seed']}"
+        first = {
+            (branch / "history.csv").read_text().splitlines()[1]
+            for branch in folder.iterdir()
+            if branch.is_dir()
+        }
+        assert len(first) == 1
+    clean = report["rows"][0]["projected"]
+    assert len(clean["values"]) == 2
+    assert clean["deviation"] == pytest.approx(np.std(clean["values"], ddof=1))
+    assert (tmp_path / "table.csv").exists()
+    assert (tmp_path / "bounds.png").exists()
+    # A finished table is printed again without training.
+    assert reproduce.main(arguments) == 0
+    assert "training for" not in capsys.readouterr().out
+
+
+def test_reproduce_scales_the_recipe(recipe_path):
+    recipe = recipes.load(
+        recipe_path,
+        {
+            "epochs": 100,
+            "schedule.epochs": [25, 75],
+            "projection.start_epoch": 50,
+        },
+    )
+    tenth = reproduce.scaled(recipe, 10)
+    assert tenth.epochs == 10 and tenth.projection.start_epoch == 5
+    assert tenth.schedule.epochs == (2, 8)
+    least = reproduce.scaled(recipe, 2)
+    assert least.projection.start_epoch == 1
+
+
+def test_reproduce_explains_mistakes(recipe_path, capsys):
+    assert reproduce.main(["table1"]) == 1
+    assert "Did you mean 'table1-pn4'?" in capsys.readouterr().err
+    arguments = ["table1-pn4", "--recipe", str(recipe_path), "--epochs", "1"]
+    assert reproduce.main(arguments) == 1
+    assert "at least 2 epochs and 1 seed" in capsys.readouterr().err
+
+
+def test_divergence_names_the_layer_and_keeps_the_backup(
+    recipe_path, tmp_path, monkeypatch
+):
+    recipe = recipes.load(
+        recipe_path,
+        {"batch_size": 100, "backup_steps": 20, "projection": None},
+    )
+
+    def wild(recipe, steps_per_epoch):
+        assert steps_per_epoch == 90
+        # From step 51 of the second epoch on the products overflow.
+        return keras.optimizers.schedules.PiecewiseConstantDecay(
+            [140], [0.001, 1e6]
+        )
+
+    monkeypatch.setattr(building, "learning_rate", wild)
+    with pytest.raises(
+        FloatingPointError,
+        match="The first value that is not finite appeared in the output of "
+        r"the layer '.*, at epoch 1, step 5[123]\.",
+    ) as error:
+        recipes.run(recipe, tmp_path, verbose=0)
+    directory = RunDirectory(tmp_path)
+    assert str(error.value) in directory.log.read_text()
+    assert not directory.result.exists() and not directory.last.exists()
+    assert Backup(directory.backup).position() == (1, 45, 135)
+    model = zoo.load("pn4", weights=directory.best, rank=4)
+    assert all(np.isfinite(w).all() for w in model.get_weights())

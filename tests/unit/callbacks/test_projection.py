@@ -1,0 +1,237 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_polynets import callbacks
+from keras_polynets import constraints
+from keras_polynets import layers
+
+STEPS = 25
+
+
+def build(dtype=None):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.CCP(3, rank=4, order=3, dtype=dtype, name="ccp"),
+        ]
+    )
+    model.layers[0].factors.kernel.assign(
+        np.random.default_rng(1).normal(size=(12, 12), scale=0.4)
+    )
+    return model
+
+
+def compile_model(model, **kwargs):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, **kwargs)
+    return model
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, size=(STEPS * 8, 12)).astype("float32")
+    return x, rng.integers(0, 3, size=STEPS * 8)
+
+
+def fit(model, *projections, epochs=2, **kwargs):
+    x, y = data()
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    model.fit(
+        x, y, epochs=epochs, callbacks=list(projections), **options, **kwargs
+    )
+    return model.get_weights()
+
+
+def eager_oracle(every, bound, start_epoch=0, epochs=2, joint_bias=True):
+    """Steps one by one, projecting by hand after each that is due."""
+    model = compile_model(build(), jit_compile=False)
+    x, y = data()
+    for epoch in range(epochs):
+        for step in range(STEPS):
+            batch = slice(step * 8, step * 8 + 8)
+            model.train_on_batch(x[batch], y[batch])
+            number = epoch * STEPS + step + 1
+            due = number % every == 0 or step == STEPS - 1
+            if due and epoch >= start_epoch:
+                for layer in constraints.linear_maps(model):
+                    if layer.use_bias and joint_bias:
+                        kernel, bias = constraints.project(
+                            layer.kernel, bound, layer.bias
+                        )
+                        layer.bias.assign(bias)
+                    else:
+                        kernel = constraints.project(layer.kernel, bound)
+                    layer.kernel.assign(kernel)
+    return model.get_weights()
+
+
+tensorflow_or_jax = pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch runs single steps"
+)
+
+
+@tensorflow_or_jax
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("steps_per_execution", [1, 50])
+def test_counts_optimizer_steps(jit_compile, steps_per_execution):
+    model = compile_model(
+        build(),
+        jit_compile=jit_compile,
+        steps_per_execution=steps_per_execution,
+    )
+    weights = fit(model, callbacks.PeriodicProjection(1.0, every=10))
+    for ours, oracle in zip(weights, eager_oracle(10, 1.0), strict=True):
+        np.testing.assert_allclose(ours, oracle, atol=1e-5)
+
+
+def test_starts_at_the_given_epoch():
+    projection = callbacks.PeriodicProjection(0.7, every=7, start_epoch=1)
+    weights = fit(compile_model(build()), projection)
+    for ours, oracle in zip(
+        weights, eager_oracle(7, 0.7, start_epoch=1), strict=True
+    ):
+        np.testing.assert_allclose(ours, oracle, atol=1e-5)
+
+
+def test_biases_stay_when_not_joined():
+    projection = callbacks.PeriodicProjection(0.7, every=5, joint_bias=False)
+    weights = fit(compile_model(build()), projection)
+    for ours, oracle in zip(
+        weights, eager_oracle(5, 0.7, joint_bias=False), strict=True
+    ):
+        np.testing.assert_allclose(ours, oracle, atol=1e-5)
+
+
+def test_feasible_when_validated_and_at_the_end():
+    norms = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            norms.append(largest_norm(self.model))
+
+    model = compile_model(build())
+    x, y = data()
+    fit(
+        model,
+        callbacks.PeriodicProjection(1.0, every=7),
+        Watch(),
+        validation_data=(x, y),
+    )
+    assert max([*norms, largest_norm(model)]) <= 1.0 + 1e-5
+    assert len(norms) == 2
+
+
+def largest_norm(model):
+    return max(
+        constraints.row_norms(
+            layer.kernel, layer.bias if layer.use_bias else None
+        ).max()
+        for layer in constraints.linear_maps(model)
+    )
+
+
+def test_unknown_number_of_steps_is_projected_before_validation():
+    x, y = data()
+    model = compile_model(build())
+
+    def batches():
+        for start in range(0, len(x), 8):
+            yield x[start : start + 8], y[start : start + 8]
+
+    model.fit(
+        batches(),
+        verbose=0,
+        callbacks=[callbacks.PeriodicProjection(1.0, every=1000)],
+    )
+    assert largest_norm(model) <= 1.0 + 1e-5
+
+
+def test_the_next_fit_does_not_project():
+    model = compile_model(build())
+    fit(model, callbacks.PeriodicProjection(0.5, every=1), epochs=1)
+    assert largest_norm(model) <= 0.5 + 1e-6
+    fit(model)
+    assert largest_norm(model) > 0.5 + 1e-3
+
+
+def test_an_interrupted_fit_leaves_no_hook():
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model = compile_model(build())
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks.PeriodicProjection(0.5, every=1), Interrupt())
+    fit(model)
+    assert largest_norm(model) > 0.5 + 1e-3
+
+
+def test_one_bound_an_order():
+    bounds = {"factors": [1.0, 0.8, 0.5]}
+    model = compile_model(build())
+    fit(model, callbacks.PeriodicProjection(bounds, every=1), epochs=1)
+    factors = model.layers[0].factors
+    norms = constraints.row_norms(factors.kernel).reshape(3, 4).max(axis=1)
+    np.testing.assert_allclose(norms, [1.0, 0.8, 0.5], rtol=1e-5)
+    assert largest_norm(model) > 1.0  # the output map is left alone
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    model = compile_model(build(dtype=policy))
+    fit(model, callbacks.PeriodicProjection(0.5, every=1), epochs=1)
+    assert 0 < largest_norm(model) <= 0.5 + 1e-5
+
+
+def test_bounds_must_be_above_zero():
+    with pytest.raises(ValueError, match="must be a number above 0"):
+        callbacks.PeriodicProjection(0.0)
+    with pytest.raises(ValueError, match="must be a number above 0"):
+        callbacks.PeriodicProjection({"factors": [1.0, -1.0, 1.0]})
+
+
+def test_period_and_epoch_are_checked():
+    with pytest.raises(ValueError, match="`every` must be an integer"):
+        callbacks.PeriodicProjection(1.0, every=0)
+    with pytest.raises(ValueError, match="`start_epoch` must be an integer"):
+        callbacks.PeriodicProjection(1.0, start_epoch=-1)
+
+
+def test_unknown_layer_gets_the_nearest():
+    projection = callbacks.PeriodicProjection({"factor": 1.0})
+    with pytest.raises(ValueError, match="'factor'. Did you mean .*'factors'"):
+        fit(compile_model(build()), projection)
+
+
+def test_wrong_number_of_bounds():
+    projection = callbacks.PeriodicProjection({"factors": [1.0] * 5})
+    with pytest.raises(ValueError, match="5 bounds for a kernel of 12 units"):
+        fit(compile_model(build()), projection)
+
+
+def test_other_kernels_are_refused_by_name():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.DepthwiseConv2D(3, name="depthwise"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    compile_model(model)
+    with pytest.raises(ValueError, match="'depthwise' .DepthwiseConv2D."):
+        model.fit(
+            np.zeros((8, 4, 4, 1)),
+            np.zeros(8),
+            verbose=0,
+            callbacks=[callbacks.PeriodicProjection(1.0)],
+        )
+
+
+def test_non_finite_weights_are_named():
+    model = compile_model(build())
+    model.layers[0].output_map.kernel.assign(np.full((4, 3), np.nan))
+    with pytest.raises(ValueError, match="output_map/kernel.* NaN or infinite"):
+        fit(model, callbacks.PeriodicProjection(1.0), epochs=1)

@@ -1,0 +1,464 @@
+import functools
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from keras_polynets import layers
+from keras_polynets.robustness import fgsm
+from keras_polynets.robustness import parse_attack
+from keras_polynets.robustness import pgd
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="attacks need TensorFlow"
+)
+
+
+class Ranged(keras.Sequential):
+    """A model with a valid range, as those of the zoo have."""
+
+    input_range = (-1.0, 1.0)
+
+
+def make_model(seed=0, shape=(4, 4, 1), classes=5, order=3):
+    keras.utils.set_random_seed(seed)
+    return Ranged(
+        [
+            keras.Input(shape),
+            keras.layers.Flatten(),
+            layers.CCP(classes, rank=6, order=order),
+        ]
+    )
+
+
+# Compiled once, for the tests that change nothing in the model.
+shared_model = functools.cache(make_model)
+
+
+def make_images(count=12, shape=(4, 4, 1), seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(-1, 1, size=(count, *shape)).astype("float32")
+    # Corners of the valid range are where clipping goes wrong.
+    images[: count // 3] = np.sign(images[: count // 3])
+    return images
+
+
+def make_labels(count=12, classes=5):
+    return np.arange(count) % classes
+
+
+def losses(model, images, labels):
+    logits = keras.ops.convert_to_numpy(model(images)).astype("float64")
+    logits -= logits.max(axis=1, keepdims=True)
+    chosen = logits[np.arange(len(labels)), labels]
+    return np.log(np.exp(logits).sum(axis=1)) - chosen
+
+
+def linear_model(kernel):
+    model = Ranged([keras.Input((2,)), keras.layers.Dense(2)])
+    model.layers[-1].set_weights([np.array(kernel), np.zeros(2)])
+    return model
+
+
+# What an attack does ---------------------------------------------------------
+
+
+def test_fgsm_moves_against_the_label():
+    # logits = (z_1, -z_2): class 0 is weakened by less z_1, more -z_2.
+    model = linear_model([[1.0, 0.0], [0.0, -1.0]])
+    adversarial = fgsm(model, np.zeros((1, 2)), np.array([0]), 0.25)
+    assert adversarial.tolist() == [[-0.25, -0.25]]
+
+
+def test_targeted_fgsm_moves_towards_the_label():
+    model = linear_model([[1.0, 0.0], [0.0, -1.0]])
+    adversarial = fgsm(
+        model, np.zeros((1, 2)), np.array([0]), 0.25, targeted=True
+    )
+    assert adversarial.tolist() == [[0.25, 0.25]]
+
+
+def test_pgd_equals_the_recursion_in_numpy():
+    import tensorflow as tf
+
+    model = shared_model()
+    images, labels = make_images(), make_labels()
+    x = images
+    for _ in range(7):
+        z = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels, model(z)
+            )
+        x = x + 0.04 * np.sign(tape.gradient(loss, z).numpy())
+        x = np.clip(x, images - 0.1, images + 0.1)
+        x = np.clip(x, -1, 1).astype("float32")
+    adversarial = pgd(model, images, labels, 0.1, steps=7, step_size=0.04)
+    assert adversarial == pytest.approx(x, abs=1e-6)
+
+
+def test_one_step_of_pgd_is_fgsm():
+    model = shared_model()
+    images, labels = make_images(), make_labels()
+    one = pgd(model, images, labels, 0.1, steps=1, step_size=0.1)
+    np.testing.assert_array_equal(one, fgsm(model, images, labels, 0.1))
+
+
+def test_labels_default_to_the_predictions():
+    model = shared_model()
+    images = make_images()
+    predictions = np.argmax(model.predict(images, verbose=0), axis=1)
+    np.testing.assert_array_equal(
+        fgsm(model, images, None, 0.1), fgsm(model, images, predictions, 0.1)
+    )
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-7, 0.01, 0.1, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("clip", [None, (-1.0, 1.0), (-1.5, 1.25)])
+def test_attacks_never_leave_the_ball_or_the_range(clip, epsilon, random_start):
+    for seed in range(3):
+        model = shared_model(seed, order=seed + 2)
+        images, labels = make_images(seed=seed), make_labels()
+        low, high = clip or (-1.0, 1.0)
+        options = {"random_start": random_start, "seed": 1, "clip": clip}
+        for adversarial in (
+            fgsm(model, images, labels, epsilon, **options),
+            pgd(model, images, labels, epsilon, 5, 0.07, **options),
+        ):
+            change = np.abs(adversarial.astype("float64") - images)
+            assert change.max() <= epsilon
+            assert adversarial.min() >= low and adversarial.max() <= high
+            assert adversarial.dtype == np.float32
+            if epsilon >= 0.01:
+                assert change.max() > 0.9 * min(epsilon, 0.3)
+
+
+def test_range_per_channel():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((2, 2, 2)), keras.layers.Flatten(), layers.CCP(3, 2, 2)]
+    )
+    images = np.zeros((4, 2, 2, 2), "float32")
+    clip = ((-0.1, -0.2), (0.05, 0.3))
+    adversarial = fgsm(model, images, make_labels(4, 3), 1.0, clip=clip)
+    values = np.unique(adversarial.reshape(-1, 2), axis=0)
+    expected = {np.float32(-0.1), np.float32(0.05)}
+    assert set(values[:, 0]) == expected
+    assert set(values[:, 1]) == {np.float32(-0.2), np.float32(0.3)}
+
+
+def test_pgd_raises_the_loss_more_than_fgsm():
+    gains = []
+    for seed in range(5):
+        model = make_model(seed, order=4)
+        images, labels = make_images(seed=seed), make_labels()
+        clean = losses(model, images, labels)
+        step = losses(model, fgsm(model, images, labels, 0.3), labels)
+        many = losses(model, pgd(model, images, labels, 0.3, 20, 0.05), labels)
+        gains.append([step.mean() - clean.mean(), many.mean() - step.mean()])
+    assert np.mean(gains, axis=0)[0] > 0
+    assert np.mean(gains, axis=0)[1] > 0
+
+
+def test_targeted_attack_lowers_the_loss_of_the_target():
+    model = make_model(1, order=4)
+    images, labels = make_images(), make_labels()
+    adversarial = pgd(model, images, labels, 0.3, targeted=True)
+    before, after = (losses(model, x, labels) for x in (images, adversarial))
+    assert after.mean() < before.mean()
+
+
+def test_zero_epsilon_returns_the_images():
+    model, images = shared_model(), make_images()
+    for random_start in (False, True):
+        adversarial = pgd(
+            model, images, make_labels(), 0, random_start=random_start
+        )
+        np.testing.assert_array_equal(adversarial, images)
+
+
+def test_rounding_beyond_the_range_is_tolerated():
+    model, images = shared_model(), make_images()
+    images[0] = np.float32(1.0000001)
+    adversarial = fgsm(model, images, make_labels(), 0.0)
+    assert adversarial.max() == 1.0
+
+
+# Random starts ---------------------------------------------------------------
+
+
+def test_seed_reproduces_and_differs():
+    model, images, labels = shared_model(), make_images(), make_labels()
+
+    def attack(seed):
+        # A step so small that the start shows.
+        return pgd(
+            model, images, labels, 0.1, 1, 1e-4, random_start=True, seed=seed
+        )
+
+    np.testing.assert_array_equal(attack(3), attack(3))
+    assert np.abs(attack(3) - attack(4)).max() > 0.05
+    keras.utils.set_random_seed(5)
+    unseeded = attack(None)
+    assert np.abs(attack(None) - unseeded).max() > 0.05
+    keras.utils.set_random_seed(5)
+    np.testing.assert_array_equal(attack(None), unseeded)
+
+
+def test_start_is_uniform_in_the_ball():
+    model = shared_model()
+    images = np.linspace(-0.5, 0.5, 200 * 16, dtype="float32")
+    images = images.reshape(200, 4, 4, 1)
+    start = fgsm(model, images, None, 0.2, random_start=True, seed=0)
+    # FGSM with epsilon as its step ends at an end of the ball, mostly.
+    assert np.abs(start - images).max() <= 0.2
+    start = pgd(model, images, None, 0.2, 1, 1e-6, random_start=True, seed=0)
+    change = (start - images).ravel() / 0.2
+    assert abs(change.mean()) < 0.05
+    assert change.var() == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_start_does_not_depend_on_the_batches():
+    model, images, labels = shared_model(), make_images(), make_labels()
+    options = {"random_start": True, "seed": 2}
+    whole = pgd(model, images, labels, 0.1, 3, 0.05, **options)
+    parts = [
+        pgd(model, images[part], labels[part], 0.1, 3, 0.05, **options)
+        for part in (slice(0, 5), slice(5, 6), slice(6, 12))
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
+
+
+# The compiled function -------------------------------------------------------
+
+
+def test_a_loop_over_batches_traces_once():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            layers.CCP(5, rank=2, order=2),
+        ]
+    )
+
+    class Counting(keras.Model):
+        traced = 0
+        input_range = (-1.0, 1.0)
+
+        def call(self, x, training=None):
+            assert training is False
+            self.traced += 1
+            return model(x, training=training)
+
+    counting = Counting()
+    fgsm(counting, make_images(3), make_labels(3), 0.1)
+    after_first = counting.traced
+    assert after_first <= 4
+    for count in (3, 12, 5, 1, 12):
+        images, labels = make_images(count), make_labels(count)
+        fgsm(counting, images, labels, 0.05)
+        fgsm(counting, images, None, 0.05)
+        pgd(counting, images, labels, 0.1, steps=count, step_size=0.02)
+        pgd(counting, images, labels, 0.1, targeted=True, random_start=True)
+    assert counting.traced == after_first
+
+
+def test_weights_that_change_are_seen():
+    model = linear_model([[1.0, 0.0], [0.0, -1.0]])
+    images, labels = np.zeros((1, 2)), np.array([0])
+    before = fgsm(model, images, labels, 0.25)
+    model.layers[-1].set_weights([-np.diag([1.0, -1.0]), np.zeros(2)])
+    np.testing.assert_array_equal(fgsm(model, images, labels, 0.25), -before)
+
+
+def test_dead_models_and_their_weights_are_freed():
+    model = make_model()
+    fgsm(model, make_images(), make_labels(), 0.1)
+    kernel = model.layers[-1].factors.kernel.value
+    alive = [
+        weakref.ref(model),
+        weakref.ref(kernel),
+        weakref.ref(kernel.handle),
+    ]
+    del model, kernel
+    keras.backend.clear_session()
+    gc.collect()
+    assert [reference() is None for reference in alive] == [True] * 3
+
+
+def test_training_state_is_left_alone():
+    model = make_model()
+    before = [v.copy() for v in model.get_weights()]
+    trainable = [v.trainable for v in model.variables]
+    pgd(model, make_images(), make_labels(), 0.1)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert [v.trainable for v in model.variables] == trainable
+
+
+def test_tensors_give_tensors():
+    import tensorflow as tf
+
+    model, images, labels = shared_model(), make_images(), make_labels()
+    outputs = fgsm(model, tf.constant(images), tf.constant(labels), 0.1)
+    assert tf.is_tensor(outputs)
+    np.testing.assert_array_equal(
+        outputs.numpy(), fgsm(model, images, labels, 0.1)
+    )
+
+
+def test_other_float_types_become_float32():
+    model, labels = shared_model(), make_labels()
+    images = make_images().astype("float16")
+    adversarial = fgsm(model, images.astype("float64"), labels, 0.1)
+    assert adversarial.dtype == np.float32
+    np.testing.assert_array_equal(adversarial, fgsm(model, images, labels, 0.1))
+
+
+def test_an_empty_batch_stays_empty():
+    model = shared_model()
+    images = make_images(0)
+    assert fgsm(model, images, make_labels(0), 0.1).shape == images.shape
+
+
+# Errors ----------------------------------------------------------------------
+
+
+def attacked(**changes):
+    arguments = {
+        "model": shared_model(),
+        "images": make_images(),
+        "labels": make_labels(),
+        "epsilon": 0.1,
+        **changes,
+    }
+    return pgd(**arguments)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"epsilon": -0.1}, "`epsilon` must be a number of at least 0.*-0.1"),
+        ({"epsilon": float("nan")}, "`epsilon` must be a number"),
+        ({"epsilon": "0.1"}, "`epsilon` must be a number"),
+        ({"steps": 0}, "`steps` must be an integer of at least 1"),
+        ({"steps": 2.5}, "`steps` must be an integer of at least 1"),
+        ({"step_size": 0}, "`step_size` must be a positive number"),
+        ({"step_size": -1.0}, "`step_size` must be a positive number"),
+        ({"images": make_images() * 2}, r"valid range \[-1.0, 1.0\]. Received"),
+        ({"images": make_images() * np.nan}, "must lie in the valid range"),
+        (
+            {"images": make_images(shape=(5, 5, 1))},
+            r"input shape \(None, 4, 4, 1\). Received: shape \(12, 5, 5, 1\)",
+        ),
+        ({"images": make_images()[0]}, "must have the model's input shape"),
+        ({"labels": make_labels(11)}, r"classes of shape \(12,\), one an imag"),
+        ({"labels": np.eye(12)}, "One-hot labels become classes"),
+        ({"labels": make_labels() + 1}, "from 0 to 4, as the model has 5"),
+        ({"labels": make_labels() - 1}, "Received labels from -1 to 3"),
+        ({"clip": (1.0, -1.0)}, "must be a tuple `.low, high.` with low < hig"),
+        ({"clip": 1.0}, "must be a tuple `.low, high.` with low < high"),
+        ({"random_start": True, "seed": -1}, "`seed` must be an integer from"),
+        ({"random_start": True, "seed": 0.5}, "`seed` must be an integer from"),
+        ({"labels": None, "targeted": True}, "targeted attack needs `labels`"),
+    ],
+)
+def test_bad_values_are_explained(changes, message):
+    with pytest.raises(ValueError, match=message):
+        attacked(**changes)
+
+
+def test_integer_images_are_sent_to_the_preprocessor():
+    with pytest.raises(TypeError, match="uint8. Call model.preprocessor first"):
+        attacked(images=np.zeros((12, 4, 4, 1), "uint8"))
+
+
+def test_float_labels_are_refused():
+    with pytest.raises(TypeError, match="must be integers. Received: dtype fl"):
+        attacked(labels=make_labels().astype("float32"))
+
+
+def test_model_without_range_must_be_given_one():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    images, labels = np.zeros((3, 2)), np.zeros(3, int)
+    with pytest.raises(ValueError, match="has no `input_range`.*clip=.low"):
+        fgsm(model, images, labels, 0.1)
+    assert fgsm(model, images, labels, 0.1, clip=(0, 1)).min() >= 0
+
+
+def test_softmax_is_refused():
+    model = Ranged([make_model(), keras.layers.Softmax()])
+    with pytest.raises(
+        ValueError, match="mask the gradients.*the logits|Attack"
+    ):
+        attacked(model=model)
+
+
+def test_regression_is_refused():
+    with pytest.raises(
+        ValueError, match=r"Received outputs of shape \(12, 1\)"
+    ):
+        attacked(model=make_model(classes=1), labels=np.zeros(12, int))
+
+
+def test_diverged_model_is_explained():
+    model = make_model()
+    model.set_weights([w * np.nan for w in model.get_weights()])
+    with pytest.raises(ValueError, match="gradient of model .* is not finite"):
+        attacked(model=model)
+
+
+def test_other_backend_is_explained(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(NotImplementedError, match="KERAS_BACKEND=jax"):
+        attacked()
+
+
+def test_missing_cleverhans_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cleverhans", None)
+    with pytest.raises(ImportError, match=r"keras_polynets\[attacks\]"):
+        attacked()
+
+
+# Texts -----------------------------------------------------------------------
+
+
+def test_texts_are_attacks():
+    model, images, labels = shared_model(), make_images(), make_labels()
+    np.testing.assert_array_equal(
+        parse_attack("fgsm:0.1")(model, images, labels),
+        fgsm(model, images, labels, 0.1),
+    )
+    attack = parse_attack("pgd: 0.3, 20, 0.03")
+    assert attack.name == "pgd:0.3,20,0.03"
+    assert repr(attack) == "Attack(name='pgd:0.3,20,0.03')"
+    np.testing.assert_array_equal(
+        attack(model, images, labels),
+        pgd(model, images, labels, 0.3, 20, 0.03),
+    )
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("fgms:0.1", "Unknown attack 'fgms'. Did you mean 'fgsm'"),
+        ("", "Unknown attack ''. Known: 'fgsm', 'pgd'"),
+        ("fgsm", "is written fgsm:EPSILON, with 1 numbers. Received: 'fgsm'"),
+        ("fgsm:a", "is written fgsm:EPSILON"),
+        ("fgsm:0.1,3", "is written fgsm:EPSILON"),
+        ("pgd:0.1", "is written pgd:EPSILON,STEPS,STEP_SIZE, with 3 numbers"),
+        ("pgd:0.1,2.5,0.01", "is written pgd:EPSILON,STEPS,STEP_SIZE"),
+        ("pgd:-0.1,20,0.01", "`epsilon` must be a number of at least 0"),
+        ("pgd:0.1,0,0.01", "`steps` must be an integer of at least 1"),
+        ("pgd:0.1,20,0", "`step_size` must be a positive number"),
+        ("fgsm:nan", "`epsilon` must be a number of at least 0"),
+    ],
+)
+def test_malformed_texts_are_explained(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_attack(text)

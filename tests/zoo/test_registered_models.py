@@ -1,0 +1,202 @@
+"""Every registered model, tested the day it is registered."""
+
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_polynets import zoo
+
+# Models above this size meet the costly abilities in `make test-all` only.
+MEMBERS = zoo.list_models("test_*")
+NAMES = zoo.list_models()
+ABILITIES = [
+    pytest.param(name, marks=[] if name in MEMBERS else [pytest.mark.slow])
+    for name in NAMES
+]
+tensorflow_only = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's ability"
+)
+
+
+def images(model, size=4):
+    rng = np.random.default_rng(0)
+    return rng.uniform(*model.input_range, (size, *model.input_shape[1:]))
+
+
+def perturb(model):
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        noise = rng.normal(size=weight.shape, scale=0.01)
+        weight.assign(ops.convert_to_numpy(weight) + noise)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters(name):
+    model = zoo.load(name, weights=None)
+    trainable = sum(np.prod(w.shape) for w in model.trainable_variables)
+    assert trainable == zoo.info(name)["parameters"]
+
+
+def test_parameters_of_other_shapes():
+    model = zoo.load("pn_conv", weights=None, input_shape=(32, 32, 3))
+    assert model.count_params() == 60_874
+    for name, parameters in (("pn4", 196_778), ("pn10", 491_690)):
+        model = zoo.load(name, weights=None, input_shape=(32, 32, 3))
+        assert model.count_params() == parameters
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs(name):
+    model = zoo.load(name, weights=None, classes=7)
+    logits = model.predict(images(model), verbose=0)
+    assert logits.shape == (4, 7) and np.isfinite(logits).all()
+    assert logits.std() > 0
+    assert model.name == name
+    assert [x.name for x in model.inputs] == ["images"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_info_and_card(name):
+    info = zoo.info(name)
+    for key in ("description", "family", "task", "paper", "parameters"):
+        assert info[key], key
+    assert zoo.card(name).startswith("# ")
+    assert info["recipes"] or name in MEMBERS
+
+
+@pytest.mark.parametrize("name", ABILITIES)
+@tensorflow_only
+def test_a_gradient_reaches_every_parameter(name):
+    import tensorflow as tf
+
+    model = zoo.load(name, weights=None, dtype="float64")
+    perturb(model)
+    x = ops.convert_to_tensor(images(model, 16), "float64")
+    weights = np.random.default_rng(1).normal(size=model.output_shape[1:])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(x, training=True) * weights)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for variable, gradient in zip(
+        model.trainable_variables, gradients, strict=True
+    ):
+        assert (np.abs(gradient) > 0).mean() > 0.9, variable.path
+
+
+@pytest.mark.parametrize("name", ABILITIES)
+def test_keras_file(name, tmp_path):
+    model = zoo.load(name, weights=None)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    x = images(model)
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    assert loaded.get_config() == model.get_config()
+
+
+@pytest.mark.parametrize("name", ABILITIES)
+@tensorflow_only
+def test_serves_without_this_package(name, tmp_path):
+    model = zoo.load(name, weights=None)
+    model.export(tmp_path / "saved")
+    stored = np.random.default_rng(0).integers(
+        0, 256, (5, *model.input_shape[1:]), "uint8"
+    )
+    np.save(tmp_path / "stored.npy", stored)
+    program = f"""
+        import sys
+        sys.modules["keras"] = sys.modules["keras_polynets"] = None
+        import numpy as np, tensorflow as tf
+        served = tf.saved_model.load({str(tmp_path / "saved")!r})
+        x = np.load({str(tmp_path / "stored.npy")!r})
+        outputs = [served.serve_raw(x[:n])["logits"].numpy() for n in (1, 5)]
+        np.savez({str(tmp_path / "outputs.npz")!r}, *outputs)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    expected = ops.convert_to_numpy(model(model.preprocessor(stored)))
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        for key in outputs:
+            n = len(outputs[key])
+            np.testing.assert_allclose(outputs[key], expected[:n], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ABILITIES)
+@tensorflow_only
+def test_two_replicas_train_like_one(name, tmp_path):
+    """Runs in a process of its own: logical devices are set up once."""
+    program = f"""
+        import contextlib
+        import keras, numpy as np
+        from keras_polynets import callbacks, distribute, zoo
+
+        def train(scope):
+            with scope:
+                keras.utils.set_random_seed(0)
+                model = zoo.load({name!r}, weights=None)
+            rng = np.random.default_rng(0)
+            model.set_weights([
+                rng.normal(size=w.shape, scale=0.1) for w in model.weights
+            ])
+            x = rng.uniform(-1, 1, (64, *model.input_shape[1:]))
+            y = rng.integers(0, model.output_shape[-1], 64)
+            projection = callbacks.PeriodicProjection(0.5, every=3)
+            model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0,
+                      callbacks=[projection])
+            return model.get_weights()
+
+        two = train(distribute.strategy("mirrored", devices=2).scope())
+        one = train(contextlib.nullcontext())
+        for a, b in zip(one, two):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+            assert abs(a).sum(axis=tuple(range(a.ndim - 1))).max() < 0.5 + 1e-4
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", ABILITIES)
+def test_trains_in_mixed_precision(name, policy):
+    model = zoo.load(name, weights=None, dtype=policy)
+    x, y = images(model, 32), np.arange(32) % model.output_shape[-1]
+    before = model.get_weights()
+    history = model.fit(x, y, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(before, model.get_weights(), strict=True)
+    ]
+    assert all(moved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{name}.{tag}" for name in NAMES for tag in zoo.info(name)["tags"]],
+)
+def test_stored_outputs_are_reproduced(name):
+    model = zoo.load(name)
+    model_name, tag = name.split(".")
+    path = zoo.data_directory() / model_name / f"{tag}.reference.npz"
+    with np.load(path, allow_pickle=False) as reference:
+        stored, logits = reference["images"], reference["logits"]
+    ours = ops.convert_to_numpy(model(model.preprocessor(stored)))
+    np.testing.assert_allclose(
+        ours, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max()
+    )
+
+
+def test_all_weights_are_small():
+    files = list(zoo.data_directory().rglob("*.weights.h5"))
+    sizes = [path.stat().st_size for path in files]
+    assert max(sizes, default=0) < 16e6
+    assert sum(sizes) < 60e6
+
+
+def test_members_are_small():
+    for name in MEMBERS:
+        assert zoo.info(name)["parameters"] < 500_000
