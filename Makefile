@@ -29,10 +29,10 @@ format: .venv/.development
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # TensorFlow from the checkout, JAX from the wheel (where TensorFlow is not
 # installed), PyTorch from the checkout.

@@ -40,7 +40,9 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("always", category=UserWarning)
+            # The user's business, and not that of the libraries below.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
             warnings.showwarning = console.show_warning
             result = arguments.run(arguments)
         if arguments.json:

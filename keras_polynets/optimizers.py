@@ -3,14 +3,7 @@
 import keras
 from keras import ops
 
-
-def number_of_replicas():
-    """Returns the number of replicas that one step is divided between."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
+from keras_polynets._backend import number_of_replicas
 
 
 @keras.saving.register_keras_serializable(package="keras_polynets")

@@ -112,7 +112,7 @@ def reproduce(table, recipe, bounds, seeds, folder, verbose="auto"):
             "row": name,
             "paper": table.paper.get(name),
             "unprojected": spread(sweeps, "unprojected", attack),
-            "projected": spread(sweeps, "result", attack),
+            "projected": spread(sweeps, "projected", attack),
         }
         for attack, name in table.rows()
     ]

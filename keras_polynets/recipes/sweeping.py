@@ -42,9 +42,9 @@ def sweep(
         `max_value`, `accuracy`, `robust_accuracy`, both of the validation set,
         and `lipschitz_bound`; first the run without projection, `max_value`
         `None`; `diverged`, a message, stands for the numbers of a run whose
-        loss left the finite numbers), `chosen` (a bound), `run_directory` (of
-        the run chosen) and the results of both runs, `result` and
-        `unprojected`.
+        loss left the finite numbers), `chosen` (a bound), and the results of
+        the run chosen, `projected`, and of the one without projection,
+        `unprojected`. The folders of these names hold the two runs.
 
     Raises:
         ValueError: If the recipe has no projection or no validation set.
@@ -55,14 +55,14 @@ def sweep(
     >>> recipe = keras_polynets.recipes.load("pn4.fashion_mnist_projected")
     >>> keras_polynets.recipes.sweep(recipe)["chosen"]
     """
-    recipe, trunk = _prepare(recipe, bounds, attack)
+    selecting, trunk = _prepare(recipe, bounds, attack)
     folder = pathlib.Path(run_directory or RUNS / f"{recipe.name}-sweep")
     rows, folders = [], {}
     if trunk is not None:
         run(trunk, folder / "trunk", verbose, test=False)
     for bound in (None, *map(float, bounds)):
-        branch = _branch(recipe, bound)
-        name = "unprojected" if bound is None else f"bound-{bound:g}"
+        branch = _branch(selecting, bound)
+        name = "bound-none" if bound is None else f"bound-{bound:g}"
         folders[bound] = folder / name
         if trunk is not None:
             _start_from(folder / "trunk", folders[bound])
@@ -72,24 +72,20 @@ def sweep(
             result = {"diverged": str(error)}
         rows.append(_row(bound, result, attack))
     chosen = _choose(rows)
-    report = {
-        "attack": attack,
-        "rows": rows,
-        "chosen": chosen,
-        "run_directory": str(folders[chosen]),
-    }
-    for key, bound in (("result", chosen), ("unprojected", None)):
+    report = {"attack": attack, "rows": rows, "chosen": chosen}
+    for key, bound in (("projected", chosen), ("unprojected", None)):
         if "diverged" not in _row_of(rows, bound):
-            branch = _branch(recipe, bound)
-            report[key] = run(branch, folders[bound], verbose)
+            # The same training, measured under all attacks of the recipe.
+            _start_from(folders[bound], folder / key)
+            report[key] = run(_branch(recipe, bound), folder / key, verbose)
     with atomic_write(folder / "sweep.json", "w") as file:
         json.dump(report, file, indent=2)
-    _add_sweep(RunDirectory(folders[chosen]), report)
+    _add_sweep(RunDirectory(folder / "projected"), report)
     return report
 
 
 def _prepare(recipe, bounds, attack):
-    """Returns the recipe that measures `attack`, and that of the trunk."""
+    """Returns the recipe that selects by `attack`, and that of the trunk."""
     if recipe.projection is None or not recipe.data.validation:
         raise ValueError(
             "A sweep needs a recipe with [projection] and data.validation "
@@ -97,8 +93,7 @@ def _prepare(recipe, bounds, attack):
         )
     if not bounds:
         raise ValueError("Argument `bounds` must hold at least one bound.")
-    attacks = dict.fromkeys((*recipe.evaluation.attacks, attack))
-    recipe = recipe.replace({"evaluation.attacks": list(attacks)})
+    recipe = recipe.replace({"evaluation.attacks": [attack]})
     start = recipe.projection.start_epoch
     if not 0 < start < recipe.epochs:
         return recipe, None
@@ -113,7 +108,7 @@ def _branch(recipe, bound):
 
 
 def _start_from(trunk, branch):
-    """Gives a new branch the trunk's backup, and its best weights so far."""
+    """Gives a new branch a run's backup, and its best weights so far."""
     trunk, branch = RunDirectory(trunk), RunDirectory(branch)
     if branch.config.exists() or branch.backup.exists():
         return

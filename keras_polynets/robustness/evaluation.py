@@ -58,7 +58,7 @@ def robust_accuracy(
             )
         if attack is not None:
             images = attack(model, images, labels)
-        logits = np.asarray(model.predict_on_batch(images))
+        logits = np.asarray(_logits(model, images))
         right += int(np.sum(np.argmax(logits, axis=-1) == labels))
         seen += len(labels)
         accuracy = [("accuracy", right / max(seen, 1))]
@@ -87,6 +87,14 @@ def _batches(dataset, batch_size):
     starts = range(0, len(images), batch_size)
     ends = (slice(start, start + batch_size) for start in starts)
     return ((images[part], labels[part]) for part in ends), len(starts)
+
+
+def _logits(model, images):
+    strategy = getattr(model, "distribute_strategy", None)
+    if strategy is not None and strategy.num_replicas_in_sync > 1:
+        # `predict_on_batch` would return the batch once for every replica.
+        return model.predict(images, batch_size=len(images), verbose=0)
+    return model.predict_on_batch(images)
 
 
 def _inputs(model, images):

@@ -1,0 +1,157 @@
+"""Timing, reporting and the processes that benchmarks share."""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+THREADS = os.cpu_count() or 1
+
+
+def parser(description):
+    """Returns the options of every benchmark."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument(
+        "--torch-python",
+        type=pathlib.Path,
+        help="the Python of an environment with PyTorch, to compare with",
+    )
+    options.add_argument(
+        "--gpu", action="store_true", help="PyTorch runs on the GPU too"
+    )
+    options.add_argument(
+        "--rounds", type=int, default=9, help="measurements of each kind"
+    )
+    return options
+
+
+def seconds(function):
+    """Returns how long one call takes."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def alternate(functions, rounds, warm_up=2):
+    """Times functions in turn, so that a slow minute meets all of them.
+
+    Args:
+        functions: Dictionary from a label to a function without arguments.
+        rounds: How often each is timed.
+        warm_up: How often each is called before.
+
+    Returns:
+        Dictionary from a label to a list of seconds.
+    """
+    for function in functions.values():
+        for _ in range(warm_up):
+            function()
+    times = {label: [] for label in functions}
+    for _ in range(rounds):
+        for label, function in functions.items():
+            times[label].append(seconds(function))
+    return times
+
+
+def run_json(python, module, *words):
+    """Runs a module in another process and returns the JSON it prints last."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(THREADS),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    process = subprocess.run(
+        [str(python), "-m", module, *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode:
+        sys.exit(f"{module} failed:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def row(what, times, unit="s", scale=1.0):
+    """Returns a row of a result: the median and the spread of its times."""
+    values = [scale * t for t in times]
+    return {
+        "what": what,
+        "median": statistics.median(values),
+        "low": min(values),
+        "high": max(values),
+        "runs": len(values),
+        "unit": unit,
+    }
+
+
+def ratio(what, value, target, at_least=True):
+    """Returns a row that compares a value with its target."""
+    return {
+        "what": what,
+        "median": value,
+        "unit": "",
+        "target": f"{'≥' if at_least else '≤'} {target:g}",
+        "met": bool(value >= target if at_least else value <= target),
+    }
+
+
+def report(name, title, rows):
+    """Prints the rows, and writes them to `results/<name>.json`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    result = {"title": title, "rows": rows, "machine": machine()}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    table = Table(title=title, title_justify="left")
+    for column in ("what", "median", "spread", "target", "met"):
+        table.add_column(column)
+    for line in rows:
+        table.add_row(*cells(line))
+    Console(width=100, highlight=False).print(table)
+    return result
+
+
+def cells(line):
+    """Returns the words of a row: what, median, spread, target, met."""
+    median = f"{line['median']:.4g} {line['unit']}".strip()
+    spread = ""
+    if "low" in line:
+        spread = f"{line['low']:.4g} to {line['high']:.4g} ({line['runs']})"
+    met = {True: "yes", False: "no", None: ""}[line.get("met")]
+    return line["what"], median, spread, line.get("target", ""), met
+
+
+def machine():
+    """Returns what the numbers were measured on."""
+    import importlib.metadata
+
+    packages = ("keras", "tensorflow", "jax", "numpy")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "threads": THREADS,
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+        **versions,
+    }
+
+
+def _processor():
+    path = pathlib.Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,99 @@
+"""Training of pn4 and pn10 by `fit`, beside a plain loop in PyTorch."""
+
+import statistics
+import time
+
+from benchmarks import measuring
+
+BATCH_SIZE, EXAMPLES, TARGET = 64, 60_000, 5
+TURNS = 3
+
+
+def main(argv=None):
+    options = measuring.parser(__doc__).parse_args(argv)
+    rows = []
+    for name, order in (("pn4", 4), ("pn10", 10)):
+        rows += compare(name, order, options)
+    measuring.report("training_throughput", __doc__, rows)
+
+
+def compare(name, order, options):
+    """Returns the rows of one model, PyTorch and ours in turn."""
+    ours, torch_times = [], {"tensors": [], "loader": []}
+    epochs = -(-options.rounds // TURNS)
+    for _ in range(TURNS):
+        ours += fit_epochs(name, epochs)
+        if options.torch_python:
+            found = measuring.run_json(
+                options.torch_python,
+                "benchmarks.torch_training",
+                order,
+                epochs,
+                measuring.THREADS,
+                "cuda" if options.gpu else "cpu",
+            )
+            for kind, part in found.items():
+                torch_times[kind] += part
+    rows = [rate(f"{name}: keras_polynets, fit", ours)]
+    for kind, label in (
+        ("tensors", "PyTorch, loop over tensors in memory"),
+        ("loader", "PyTorch, loop over a DataLoader"),
+    ):
+        if torch_times[kind]:
+            rows.append(rate(f"{name}: {label}", torch_times[kind]))
+            quotient = statistics.median(torch_times[kind])
+            quotient /= statistics.median(ours)
+            rows.append(
+                measuring.ratio(f"{name}: times {label}", quotient, TARGET)
+            )
+    return rows
+
+
+def rate(what, times):
+    """Returns a row in images a second."""
+    values = [EXAMPLES / t for t in times]
+    return measuring.row(what, values, "images/s")
+
+
+def fit_epochs(name, epochs):
+    """Returns the seconds of each epoch of one `fit`, after a warm-up."""
+    import keras
+    import numpy as np
+
+    from keras_polynets import data
+    from keras_polynets import zoo
+
+    class Clock(keras.callbacks.Callback):
+        """Takes the time of each epoch."""
+
+        times = None
+
+        def on_train_begin(self, logs=None):
+            self.times = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.begin = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.times.append(time.perf_counter() - self.begin)
+
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (EXAMPLES, 28, 28, 1)).astype("float32")
+    y = generator.integers(0, 10, EXAMPLES, dtype="int32")
+    model = zoo.load(name, weights=None)
+    zoo.compile_model(model, {"name": "sgd", "learning_rate": 1e-3})
+    batches = data.Batches(x, y, BATCH_SIZE, seed=0)
+    clock = Clock()
+    model.fit(
+        batches.dataset(),
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=1 + epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[clock],
+    )
+    return clock.times[1:]
+
+
+if __name__ == "__main__":
+    main()
