@@ -138,7 +138,7 @@ def accuracy_against_epsilon(accuracies, path=None, *, attack="attack"):
                 zorder=3,
             )
         axes.set(
-            xlabel=rf"$\ell_\infty$ radius ε of the {attack} (units of the input)",
+            xlabel=rf"$\ell_\infty$ radius ε of the {attack} (input units)",
             ylabel="Accuracy (%)",
             ylim=(0, 100),
         )
