@@ -11,7 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
-BACKEND_TESTS := tests/backends
+BACKEND_TESTS := tests/backends tests/unit/layers tests/unit/models \
+	tests/unit/test_constraints.py tests/unit/callbacks/test_projection.py \
+	tests/conformance/test_layers.py
 PYTORCH := torch==2.13.0
 
 .PHONY: demo test test-all test-backends lint format golden bench bench-gpu \
@@ -38,7 +40,7 @@ test-all: lint
 # installed), PyTorch from the checkout.
 test-backends: .venv/.development .venv-jax/.ready .venv-torch/.ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(BACKEND_TESTS)
-	KERAS_BACKEND=jax .venv-jax/bin/pytest -o pythonpath= $(BACKEND_TESTS)
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv-jax/bin/pytest -o pythonpath= $(BACKEND_TESTS)
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(BACKEND_TESTS)
 
 # Writes the list of public names again, to be read before it is committed.

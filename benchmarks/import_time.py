@@ -15,7 +15,7 @@ print(time.perf_counter() - begin)
 
 
 def main(argv=None):
-    options = measuring.parser(__doc__).parse_args(argv)
+    options = measuring.options(__doc__, argv)
 
     def import_once():
         process = subprocess.run(

@@ -11,11 +11,22 @@ import sys
 import time
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-THREADS = os.cpu_count() or 1
+
+
+def options(description, argv=None):
+    """Returns the options of a benchmark, before TensorFlow is imported."""
+    options = parser(description).parse_args(argv)
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        os.environ[name] = str(options.threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"The machine is busy (load {load:.1f}): expect wide spreads.")
+    return options
 
 
 def parser(description):
-    """Returns the options of every benchmark."""
+    """Returns the parser of the options of every benchmark."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument(
         "--torch-python",
@@ -27,6 +38,12 @@ def parser(description):
     )
     options.add_argument(
         "--rounds", type=int, default=9, help="measurements of each kind"
+    )
+    options.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="of TensorFlow and of PyTorch (default: all, %(default)s)",
     )
     return options
 
@@ -61,13 +78,8 @@ def alternate(functions, rounds, warm_up=2):
 
 def run_json(python, module, *words):
     """Runs a module in another process and returns the JSON it prints last."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(THREADS),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
     process = subprocess.run(
         [str(python), "-m", module, *map(str, words)],
-        env=environment,
         capture_output=True,
         text=True,
     )
@@ -141,7 +153,7 @@ def machine():
             continue
     return {
         "processor": _processor(),
-        "threads": THREADS,
+        "threads": int(os.environ["OMP_NUM_THREADS"]),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
         **versions,

@@ -14,7 +14,7 @@ TURNS = 3
 
 
 def main(argv=None):
-    options = measuring.parser(__doc__).parse_args(argv)
+    options = measuring.options(__doc__, argv)
     rows = []
     for bound in BOUNDS:
         rows += compare(bound, options)
@@ -36,7 +36,7 @@ def compare(bound, options):
                 "benchmarks.torch_projection",
                 bound,
                 options.rounds,
-                measuring.THREADS,
+                options.threads,
             )
     rows = [
         measuring.row(f"bound {bound:g}: {label}", values, "ms", 1e3)

@@ -19,7 +19,7 @@ KINDS = {
 
 
 def main(argv=None):
-    options = measuring.parser(__doc__).parse_args(argv)
+    options = measuring.options(__doc__, argv)
     plain = "without projection"
     # Twice the same: how far two models differ without any cause.
     epochs = {plain: epoch(None, 1), f"{plain}, again": epoch(None, 1)}

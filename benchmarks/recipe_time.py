@@ -10,7 +10,7 @@ CHANGES = ["data.validation=0", "evaluation.attacks=[]"]
 
 
 def main(argv=None):
-    measuring.parser(__doc__).parse_args(argv)
+    measuring.options(__doc__, argv)
     from keras_polynets import data
     from keras_polynets import recipes
 

@@ -10,7 +10,7 @@ TURNS = 3
 
 
 def main(argv=None):
-    options = measuring.parser(__doc__).parse_args(argv)
+    options = measuring.options(__doc__, argv)
     rows = []
     for name, order in (("pn4", 4), ("pn10", 10)):
         rows += compare(name, order, options)
@@ -29,7 +29,7 @@ def compare(name, order, options):
                 "benchmarks.torch_training",
                 order,
                 epochs,
-                measuring.THREADS,
+                options.threads,
                 "cuda" if options.gpu else "cpu",
             )
             for kind, part in found.items():

@@ -153,10 +153,10 @@ def project(kernel, max_value, bias=None):
     """
     units = kernel.shape[-1]
     radius = bounds_of_units(max_value, units)
-    # Half-precision sums of thousands of weights would be too coarse.
-    dtype = keras.backend.result_type(
-        keras.backend.standardize_dtype(kernel.dtype), "float32"
-    )
+    dtype = keras.backend.standardize_dtype(kernel.dtype)
+    if dtype in ("float16", "bfloat16"):
+        # Half-precision sums of thousands of weights would be too coarse.
+        dtype = "float32"
     matrix = ops.reshape(ops.cast(kernel, dtype), (-1, units))
     if bias is not None:
         row = ops.cast(ops.expand_dims(bias, 0), dtype)

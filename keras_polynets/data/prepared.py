@@ -44,7 +44,7 @@ def load_prepared(name, archives=None, data_dir=None):
         class_names=tuple(builder.info.features[label_key].names),
         source=(
             f"{builder.info.full_name} of tensorflow-datasets, splits "
-            f"{train!r} and {test!r}, prepared in {builder.data_dir}."
+            f"{train!r} and {test!r}."
         ),
     )
 

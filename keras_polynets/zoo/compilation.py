@@ -1,5 +1,7 @@
 """Compiles a model the way its recipe says and the device likes."""
 
+import warnings
+
 import keras
 
 from keras_polynets import optimizers
@@ -8,12 +10,6 @@ from keras_polynets._backend import number_of_replicas
 # Enough to hide the cost of entering the compiled function; callbacks still
 # hear from a run several times a second.
 STEPS_PER_EXECUTION = 50
-
-_CONVOLUTIONS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-)
 
 
 def compile_model(
@@ -29,11 +25,12 @@ def compile_model(
         steps_per_execution: Integer, or `"auto"` for 50 where Keras can run
             several steps in one execution: not with several replicas and not
             on PyTorch.
-        jit_compile: Boolean, or `"auto"` for XLA where it runs and is faster:
-            not with several replicas on CPUs, nor for convolutions on a CPU.
+        jit_compile: Boolean, or `"auto"` for Keras's choice: XLA on
+            accelerators.
 
     Returns:
-        The model.
+        The model. With several replicas on CPUs, where Keras runs neither
+        several steps an execution nor XLA, a warning says that both are off.
 
     Raises:
         ValueError: For an unknown optimizer or an argument it does not have.
@@ -46,8 +43,16 @@ def compile_model(
     if steps_per_execution == "auto":
         single = replicas > 1 or keras.backend.backend() == "torch"
         steps_per_execution = 1 if single else STEPS_PER_EXECUTION
-    if jit_compile == "auto":
-        jit_compile = _xla(model, replicas)
+    if replicas > 1 and not _has_gpu():
+        if steps_per_execution > 1 or jit_compile is True:
+            warnings.warn(
+                f"Keras runs neither several steps an execution nor XLA on "
+                f"{replicas} CPU replicas. Compiled with steps_per_execution=1 "
+                f"and jit_compile=False instead of {steps_per_execution} and "
+                f"{jit_compile}.",
+                stacklevel=2,
+            )
+            steps_per_execution, jit_compile = 1, False
     model.compile(
         optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -83,14 +88,9 @@ def make_optimizer(table):
     return optimizer
 
 
-def _xla(model, replicas):
+def _has_gpu():
     if keras.backend.backend() != "tensorflow":
-        return "auto"
+        return False
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
-        return "auto"
-    layers = model._flatten_layers()
-    if replicas > 1 or any(isinstance(x, _CONVOLUTIONS) for x in layers):
-        return False
-    return "auto"
+    return bool(tf.config.list_physical_devices("GPU"))
