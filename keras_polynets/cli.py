@@ -8,6 +8,7 @@ import warnings
 
 from rich.markup import escape
 
+from keras_polynets import _arguments
 from keras_polynets import _console as console
 from keras_polynets import data
 from keras_polynets import export
@@ -310,8 +311,8 @@ def _parser():
         _evaluate,
         _show_accuracies,
     )
-    _add_model(command)
-    _add_data(command)
+    _arguments.add_model(command)
+    _arguments.add_data(command)
 
     command = _command(
         commands,
@@ -320,7 +321,7 @@ def _parser():
         _attack,
         _show_accuracies,
     )
-    _add_model(command)
+    _arguments.add_model(command)
     command.add_argument(
         "attacks",
         metavar="ATTACK",
@@ -329,7 +330,7 @@ def _parser():
         help="fgsm:EPSILON or pgd:EPSILON,STEPS,STEP_SIZE, in units of the "
         "model's input (default: fgsm:0.1 pgd:0.1,20,0.01)",
     )
-    _add_data(command)
+    _arguments.add_data(command)
 
     command = _command(
         commands,
@@ -338,9 +339,9 @@ def _parser():
         _certify,
         _show_certify,
     )
-    _add_model(command)
+    _arguments.add_model(command)
     command.add_argument(
-        "--p", type=_norm, default=math.inf, help="norm: 1, 2 or inf"
+        "--p", type=_arguments.norm, default=math.inf, help="norm: 1, 2 or inf"
     )
     command.add_argument(
         "--radius",
@@ -357,7 +358,7 @@ def _parser():
     command = _command(
         commands, "export", "write a SavedModel", _export, _show_export
     )
-    _add_model(command)
+    _arguments.add_model(command)
     command.add_argument("path", metavar="DIR", help="the folder to write")
     command.add_argument(
         "--overwrite", action="store_true", help="replace the folder"
@@ -375,41 +376,6 @@ def _command(commands, name, summary, run, show):
         "--debug", action="store_true", help="show the traceback of an error"
     )
     return command
-
-
-def _add_model(command):
-    command.add_argument("model", metavar="MODEL", help="NAME or NAME.TAG")
-    command.add_argument(
-        "--weights",
-        default="auto",
-        help="a tag, a file, a folder or a URL#sha256=HASH",
-    )
-
-
-def _add_data(command):
-    command.add_argument(
-        "--data",
-        default="fashion_mnist_sample",
-        metavar="DATA",
-        help="a set of TFDS, or a folder or archive of class folders "
-        "(default: %(default)s, inside the package)",
-    )
-    command.add_argument(
-        "--archives", metavar="DIR", help="local archives of a set of TFDS"
-    )
-    command.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder")
-    command.add_argument("--batch-size", type=int, default=500)
-    command.add_argument(
-        "--limit", type=int, help="only the first images of the test set"
-    )
-
-
-def _norm(text):
-    if text not in ("1", "2", "inf"):
-        raise argparse.ArgumentTypeError(
-            f"expected 1, 2 or inf, received {text!r}"
-        )
-    return math.inf if text == "inf" else int(text)
 
 
 def _test_accuracy(entry):

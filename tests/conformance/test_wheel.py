@@ -25,9 +25,11 @@ print(json.dumps({
     "package": keras_polynets.__file__,
     "version": keras_polynets.__version__,
     "zoo": str(folder),
-    "recipes": sorted(str(p.relative_to(folder)) for p in folder.glob("*/*")),
+    "files": sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()
+    ),
     "images": list(sample.x_train.shape),
-    "tags": {name: zoo.info(name)["default"] for name in zoo.list_models()},
+    "trained": zoo.load("pn4.fashion_mnist").count_params(),
 }))
 """
 
@@ -100,7 +102,11 @@ def report(environment, cwd):
 
 def zoo_files(checkout):
     folder = checkout / "zoo"
-    return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
 
 
 def test_the_list_of_packages_is_complete():
@@ -137,13 +143,14 @@ def test_wheel_is_used(checkout, wheel, environment, tmp_path):
     package = pathlib.Path(found["package"]).parent
     assert environment in package.parents
     assert found["zoo"] == str(package / "_zoo")
-    assert found["recipes"] == zoo_files(checkout)
+    assert found["files"] == zoo_files(checkout)
     assert found["images"] == [10_000, 28, 28, 1]
+    assert found["trained"] == 50_346
     assert f"-{found['version']}-" in wheel.name
     command = environment / "bin" / "keras-polynets"
     info = json.loads(run([command, "info", "pn4", "--json"], cwd=tmp_path))
     assert info["parameters"] == 50_346
-    assert "fashion_mnist" in info["recipes"]
+    assert "fashion_mnist" in info["tags"]
 
 
 def test_editable_install_is_used(checkout, environment, tmp_path):
@@ -151,11 +158,11 @@ def test_editable_install_is_used(checkout, environment, tmp_path):
     found = report(environment, tmp_path)
     assert found["package"] == str(checkout / "keras_polynets" / "__init__.py")
     assert found["zoo"] == str(checkout / "zoo")
-    assert found["recipes"] == zoo_files(checkout)
+    assert found["files"] == zoo_files(checkout)
 
 
 def test_bare_checkout_is_used(checkout, environment):
     found = report(environment, checkout)
     assert found["package"] == str(checkout / "keras_polynets" / "__init__.py")
     assert found["zoo"] == str(checkout / "zoo")
-    assert found["recipes"] == zoo_files(checkout)
+    assert found["files"] == zoo_files(checkout)

@@ -1,0 +1,42 @@
+"""Arguments that several commands of the command line share."""
+
+import argparse
+import math
+
+
+def add_model(command):
+    """Adds the arguments that name a model and its weights."""
+    command.add_argument("model", metavar="MODEL", help="NAME or NAME.TAG")
+    command.add_argument(
+        "--weights",
+        default="auto",
+        help="a tag, a file, a folder or a URL#sha256=HASH",
+    )
+
+
+def add_data(command):
+    """Adds the arguments that name the images to classify."""
+    command.add_argument(
+        "--data",
+        default="fashion_mnist_sample",
+        metavar="DATA",
+        help="a set of TFDS, or a folder or archive of class folders "
+        "(default: %(default)s, inside the package)",
+    )
+    command.add_argument(
+        "--archives", metavar="DIR", help="local archives of a set of TFDS"
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder")
+    command.add_argument("--batch-size", type=int, default=500)
+    command.add_argument(
+        "--limit", type=int, help="only the first images of the test set"
+    )
+
+
+def norm(text):
+    """Returns the order of a norm that a word stands for."""
+    if text not in ("1", "2", "inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected 1, 2 or inf, received {text!r}"
+        )
+    return math.inf if text == "inf" else int(text)
