@@ -252,6 +252,9 @@ def is_linear_map(layer):
 
     Args:
         layer: A `keras.layers.Layer`.
+
+    Returns:
+        Boolean, true for dense layers and plain convolutions.
     """
     kinds = (
         keras.layers.Dense,

@@ -126,6 +126,10 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
     Args:
         inner_optimizer: The `keras.optimizers.Optimizer` to wrap.
+        initial_scale: Float, the scale of the loss at the beginning.
+        dynamic_growth_steps: Integer, the number of steps with finite
+            gradients after which the scale is doubled.
+        name: String, the name of the optimizer.
         **kwargs: See `keras.optimizers.LossScaleOptimizer`.
 
     Example:

@@ -143,6 +143,7 @@ class CCPConv2D(keras.layers.Layer):
 
     @property
     def rank(self):
+        """The rank of the decomposition, which is the number of filters."""
         return self.filters
 
     def build(self, input_shape):

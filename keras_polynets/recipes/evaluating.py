@@ -94,5 +94,9 @@ def _backend_version():
 
 
 def _accelerators():
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.device_count()
     devices = keras.distribution.list_devices()
     return sum(not device.startswith("cpu") for device in devices)

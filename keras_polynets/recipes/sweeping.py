@@ -112,7 +112,7 @@ def _start_from(trunk, branch):
     trunk, branch = RunDirectory(trunk), RunDirectory(branch)
     if branch.config.exists() or branch.backup.exists():
         return
-    for name in ("best", "backup"):
+    for name in ("best", "backup", "history"):
         source, target = getattr(trunk, name), getattr(branch, name)
         if source.exists():
             with atomic_path(target) as aside:

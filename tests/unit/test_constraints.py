@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_polynets import constraints
 
-
 # On PyTorch Keras keeps some float64 intermediates in float32.
 TOLERANCE = 1e-6 if keras.backend.backend() == "torch" else 1e-13
 
