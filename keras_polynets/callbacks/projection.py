@@ -105,7 +105,14 @@ class PeriodicProjection(keras.callbacks.Callback):
             self._hook = None
 
     def _steps_known(self):
-        return self.params.get("steps") is not None
+        """Whether the optimizer's count tells the last step of an epoch.
+
+        Loss scaling skips steps whose gradients overflow, uncounted.
+        """
+        scaled = isinstance(
+            self.model.optimizer, keras.optimizers.LossScaleOptimizer
+        )
+        return self.params.get("steps") is not None and not scaled
 
     def _find_targets(self):
         layers = _projectable_layers(self.model, self.max_value)

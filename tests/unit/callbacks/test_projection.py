@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import textwrap
+
 import keras
 import numpy as np
 import pytest
@@ -235,3 +239,27 @@ def test_non_finite_weights_are_named():
     model.layers[0].output_map.kernel.assign(np.full((4, 3), np.nan))
     with pytest.raises(ValueError, match="output_map/kernel.* NaN or infinite"):
         fit(model, callbacks.PeriodicProjection(1.0), epochs=1)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="MirroredStrategy"
+)
+def test_half_precision_on_two_replicas():
+    """Loss scaling applies inside a conditional across replicas."""
+    program = """
+        import keras, numpy as np
+        from keras_polynets import callbacks, constraints, distribute, zoo
+
+        with distribute.strategy("mirrored", devices=2).scope():
+            model = zoo.load("test_pn", weights=None, dtype="mixed_float16")
+        rng = np.random.default_rng(0)
+        model.set_weights([rng.normal(size=w.shape) for w in model.weights])
+        x, y = rng.uniform(-1, 1, (64, 4, 4, 1)), rng.integers(0, 3, 64)
+        projection = callbacks.PeriodicProjection(0.5, every=3)
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[projection])
+        for layer in constraints.linear_maps(model):
+            bias = layer.bias if layer.use_bias else None
+            norms = constraints.row_norms(layer.kernel, bias)
+            assert 0.49 < norms.max() < 0.5 + 1e-5, norms
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
