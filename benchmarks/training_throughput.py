@@ -81,8 +81,13 @@ def fit_epochs(name, epochs):
     x = generator.uniform(-1, 1, (EXAMPLES, 28, 28, 1)).astype("float32")
     y = generator.integers(0, 10, EXAMPLES, dtype="int32")
     model = zoo.load(name, weights=None)
-    zoo.compile_model(model, {"name": "sgd", "learning_rate": 1e-3})
     batches = data.Batches(x, y, BATCH_SIZE, seed=0)
+    zoo.compile_model(
+        model,
+        {"name": "sgd", "learning_rate": 1e-3},
+        # A divisor of the steps of an epoch, as `recipes` chooses.
+        steps_per_execution=67,
+    )
     clock = Clock()
     model.fit(
         batches.dataset(),

@@ -1,10 +1,15 @@
 """Projection of weights onto balls of the ∞-operator norm."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_polynets._backend import is_traced
+
+# XLA sums that many blocks of rows in one pass, a third faster than row by row.
+_ROW_BLOCKS = 8
 
 # A norm this close above its bound is rounding, not a violation: a projected
 # row is then left alone by the next projection.
@@ -36,12 +41,16 @@ def l1_thresholds(matrix, radius):
           onto the Canonical Simplex of R^n", 1986, gives the iteration.
     """
     radius = ops.convert_to_tensor(radius, dtype=matrix.dtype)
-    norms = ops.sum(ops.abs(matrix), axis=0)
+    magnitudes = ops.abs(matrix)
+    # Zeros add nothing to a norm and never enter the support.
+    padding = -matrix.shape[0] % _ROW_BLOCKS
+    magnitudes = ops.pad(magnitudes, [[0, padding], [0, 0]])
+    norms = _sum_rows(magnitudes)
     inside = norms <= radius * (1 + _RELATIVE_SLACK)
     thresholds = ops.cond(
         ops.all(inside),
         lambda: ops.zeros_like(norms),
-        lambda: _newton_thresholds(matrix, norms, radius),
+        lambda: _newton_thresholds(magnitudes, norms, radius),
     )
     thresholds = ops.where(inside, ops.zeros_like(norms), thresholds)
     return ops.where(
@@ -49,9 +58,8 @@ def l1_thresholds(matrix, radius):
     )
 
 
-def _newton_thresholds(matrix, norms, radius):
-    magnitudes = ops.abs(matrix)
-    size = ops.cast(ops.shape(matrix)[0], matrix.dtype)
+def _newton_thresholds(magnitudes, norms, radius):
+    size = magnitudes.shape[0]
     # The largest entry alone exceeds the threshold by at most the radius.
     start = ops.maximum(
         (norms - radius) / size, ops.max(magnitudes, axis=0) - radius
@@ -63,8 +71,8 @@ def _newton_thresholds(matrix, norms, radius):
 
     def newton_step(thresholds, counts, previous_counts):
         excess = ops.relu(magnitudes - thresholds)
-        new_counts = ops.sum(ops.sign(excess), axis=0)
-        step = (ops.sum(excess, axis=0) - radius) / ops.maximum(new_counts, 1)
+        new_counts = _sum_rows(ops.sign(excess))
+        step = (_sum_rows(excess) - radius) / ops.maximum(new_counts, 1)
         return thresholds + ops.relu(step), new_counts, counts
 
     everything = ops.zeros_like(norms) + size + 1
@@ -74,14 +82,23 @@ def _newton_thresholds(matrix, norms, radius):
     return thresholds
 
 
+def _sum_rows(matrix):
+    blocks = ops.split(matrix, _ROW_BLOCKS, axis=0)
+    return ops.sum(functools.reduce(ops.add, blocks), axis=0)
+
+
 def soft_threshold(weights, thresholds):
-    """Returns `sign(w) * max(|w| - t, 0)`; a threshold of 0 changes nothing.
+    """Returns `sign(w) * max(|w| - t, 0)`.
+
+    A threshold of 0 changes nothing, one that is NaN gives NaN.
 
     Args:
         weights: Float tensor of shape `(..., units)`.
         thresholds: Float tensor of shape `(units,)`, at least 0.
     """
-    return weights - ops.clip(weights, -thresholds, thresholds)
+    shrunk = weights - ops.clip(weights, -thresholds, thresholds)
+    # Whether bounds that are NaN clip is up to the compiler.
+    return ops.where(ops.isnan(thresholds), thresholds, shrunk)
 
 
 def check_bound(max_value):
@@ -151,6 +168,33 @@ def project(kernel, max_value, bias=None):
         - Zhu et al., "Controlling the Complexity and Lipschitz Constant
           improves Polynomial Nets", ICLR 2022, Algorithm 1 and Theorem 5.
     """
+    kernel = _tensor(kernel)
+    bias = None if bias is None else _tensor(bias)
+    projected = _compiled_projection()(kernel, max_value, bias)
+    return projected[0] if bias is None else projected
+
+
+def _tensor(weights):
+    if isinstance(weights, keras.Variable):
+        weights = weights.value
+    return ops.convert_to_tensor(weights)
+
+
+@functools.cache
+def _compiled_projection():
+    """Returns the projection, on TensorFlow compiled by XLA.
+
+    One fused loop over the kernel instead of several passes an iteration, also
+    where the training step around it runs without XLA.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return _project
+    import tensorflow as tf
+
+    return tf.function(_project, jit_compile=True, autograph=False)
+
+
+def _project(kernel, max_value, bias):
     units = kernel.shape[-1]
     radius = bounds_of_units(max_value, units)
     dtype = keras.backend.standardize_dtype(kernel.dtype)
@@ -163,11 +207,8 @@ def project(kernel, max_value, bias=None):
         matrix = ops.concatenate([matrix, row], axis=0)
     thresholds = ops.cast(l1_thresholds(matrix, radius), kernel.dtype)
     if bias is None:
-        return soft_threshold(ops.convert_to_tensor(kernel), thresholds)
-    return (
-        soft_threshold(ops.convert_to_tensor(kernel), thresholds),
-        soft_threshold(ops.convert_to_tensor(bias), thresholds),
-    )
+        return (soft_threshold(kernel, thresholds),)
+    return soft_threshold(kernel, thresholds), soft_threshold(bias, thresholds)
 
 
 def check_finite(variable):

@@ -206,12 +206,8 @@ def _project_tensorflow(due, targets):
     """Assigns inside a conditional, so that steps that skip copy nothing."""
     import tensorflow as tf
 
-    # One fused loop over the kernel instead of several passes an iteration,
-    # also where the step itself runs without XLA.
-    compiled_project = tf.function(_project, jit_compile=True, autograph=False)
-
     def update(kernel, bias, bound):
-        values = compiled_project(kernel, bias, bound)
+        values = _project(kernel, bias, bound)
         kernel.assign(values[0])
         if bias is not None:
             bias.assign(values[1])
