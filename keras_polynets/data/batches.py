@@ -17,6 +17,10 @@ class Batches:
     was interrupted goes on with the batches that it would have seen, and every
     backend sees the same ones. The last batch of an epoch may be short.
 
+    On an endless stream Keras runs whole executions: compile with a
+    `steps_per_execution` that divides `steps_per_epoch`, or epochs run past
+    their end. `keras_polynets.recipes` chooses one.
+
     Args:
         x: Examples, array (or `np.memmap`) of shape `(n, ...)`.
         y: Targets, array of shape `(n, ...)`.
