@@ -17,7 +17,8 @@ class Batches:
     was interrupted goes on with the batches that it would have seen, and every
     backend sees the same ones. The last batch of an epoch may be short.
 
-    On an endless stream Keras runs whole executions: compile with a
+    The models of the zoo take `Batches` in `fit`. Others take `dataset()`, an
+    endless stream, of which Keras runs whole executions: compile them with a
     `steps_per_execution` that divides `steps_per_epoch`, or epochs run past
     their end. `keras_polynets.recipes` chooses one.
 
@@ -36,12 +37,7 @@ class Batches:
     Example:
 
     >>> batches = Batches(x_train, y_train, batch_size=64, seed=0)
-    >>> model.fit(
-    ...     batches.dataset(),
-    ...     steps_per_epoch=batches.steps_per_epoch,
-    ...     epochs=10,
-    ...     shuffle=False,
-    ... )
+    >>> model.fit(batches, epochs=10)
     """
 
     def __init__(self, x, y, batch_size, seed, first_step=0):
@@ -79,44 +75,51 @@ class Batches:
         first = step * self.batch_size
         return self._order(epoch)[first : first + self.batch_size]
 
-    def dataset(self):
+    def dataset(self, block=1):
         """Returns the endless stream of batches `(x, y)` from `first_step`.
+
+        Args:
+            block: Positive integer: an element holds so many batches, one
+                after the other, fewer at the end of an epoch.
 
         Returns:
             On the TensorFlow backend a `tf.data.Dataset` (the arrays are held
             as tensors, or read batch by batch where `x` is a memory map); on
             other backends a Python generator of NumPy arrays.
         """
+        check_positive_integer("block", block)
         if keras.backend.backend() != "tensorflow":
-            return self._generator()
+            return self._generator(block)
         if isinstance(self.x, np.memmap):
-            return self._generator_dataset()
-        return self._tensor_dataset()
+            return self._generator_dataset(block)
+        return self._tensor_dataset(block)
 
     def _permutation(self, epoch):
         bits = np.random.Philox(key=np.array([self.seed, epoch], np.uint64))
         return np.random.Generator(bits).permutation(len(self.x))
 
-    def _generator(self):
+    def _generator(self, block):
         step = self.first_step
         while True:
-            indices = self.indices(step)
+            left = self.steps_per_epoch - step % self.steps_per_epoch
+            steps = range(step, step + min(block, left))
+            indices = np.concatenate([self.indices(s) for s in steps])
             yield self.x[indices], self.y[indices]
-            step += 1
+            step = steps.stop
 
-    def _generator_dataset(self):
+    def _generator_dataset(self, block):
         import tensorflow as tf
 
         def signature(array):
             return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
 
         dataset = tf.data.Dataset.from_generator(
-            self._generator,
+            functools.partial(self._generator, block),
             output_signature=(signature(self.x), signature(self.y)),
         )
-        return _prefetched(dataset)
+        return _prefetched(dataset, block)
 
-    def _tensor_dataset(self):
+    def _tensor_dataset(self, block):
         """Permutes once an epoch in NumPy and gathers in the graph."""
         import tensorflow as tf
 
@@ -136,20 +139,20 @@ class Batches:
         def batches_of_epoch(epoch, indices):
             first = tf.where(epoch == first_epoch, first_in_epoch, 0)
             steps = tf.data.Dataset.range(
-                tf.cast(first, tf.int64), self.steps_per_epoch
+                tf.cast(first, tf.int64), self.steps_per_epoch, block
             )
             return steps.map(lambda step: batch(indices, step))
 
         def batch(indices, step):
             first = step * self.batch_size
-            chosen = indices[first : first + self.batch_size]
+            chosen = indices[first : first + block * self.batch_size]
             return tf.gather(x, chosen), tf.gather(y, chosen)
 
         epochs = tf.data.Dataset.counter(first_epoch).map(order).prefetch(1)
-        return _prefetched(epochs.flat_map(batches_of_epoch))
+        return _prefetched(epochs.flat_map(batches_of_epoch), block)
 
 
-def _prefetched(dataset):
+def _prefetched(dataset, block):
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -157,7 +160,7 @@ def _prefetched(dataset):
     # One thread keeps ahead of the training step, which wants the others.
     options.threading.private_threadpool_size = 1
     options.autotune.enabled = False
-    return dataset.prefetch(16).with_options(options)
+    return dataset.prefetch(max(2, 16 // block)).with_options(options)
 
 
 def _check_range(name, value, end=2**63):

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 
+from keras_polynets._training import BlockTraining
 from keras_polynets.export import saved_model
 
 
-class ZooModel(keras.Model):
+class ZooModel(BlockTraining, keras.Model):
     """A functional Keras model that comes back from `.keras` as itself.
 
     Subclasses build the graph in `__init__` out of flat arguments and hand

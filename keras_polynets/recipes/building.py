@@ -10,6 +10,7 @@ import numpy as np
 from keras_polynets import data
 from keras_polynets import distribute
 from keras_polynets import zoo
+from keras_polynets._training import BlockTraining
 from keras_polynets.layers.augmentation import RandomPadCrop
 from keras_polynets.schedules import WarmUp
 from keras_polynets.schedules import step_decay
@@ -38,6 +39,10 @@ class Splits:
             x, y = x[kept], y[kept]
         self.x, self.y = x, y
         self.test = self.dataset.x_test, self.dataset.y_test
+
+
+class TrainingModel(BlockTraining, keras.Sequential):
+    """A model with what is put before it for its training."""
 
 
 def scope(recipe):
@@ -83,13 +88,15 @@ def training_model(recipe, model, steps_per_epoch, steps_per_execution):
         parts.append(RandomPadCrop(recipe.augmentation.crop_padding))
     if recipe.augmentation.flip:
         parts.append(keras.layers.RandomFlip("horizontal"))
-    outer = keras.Sequential([*parts, model.preprocessor, model])
+    outer = TrainingModel([*parts, model.preprocessor, model])
     # Keras chooses loss scaling by the policy of the model that is compiled.
     outer.dtype_policy = model.dtype_policy
     return zoo.compile_model(
         outer,
         optimizer_table(recipe, steps_per_epoch),
         steps_per_execution=steps_per_execution,
+        # XLA draws and sums in an order of its own.
+        jit_compile=False if recipe.deterministic else "auto",
     )
 
 

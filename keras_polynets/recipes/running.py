@@ -153,13 +153,12 @@ class Job:
             first_step=start.global_step,
         )
         self.training_model.fit(
-            batches.dataset(),
+            batches,
             initial_epoch=start.epoch,
             epochs=epochs,
             steps_per_epoch=self.steps_per_epoch - start.step,
             validation_data=self.splits.validation if validate else None,
             validation_batch_size=self.recipe.evaluation.batch_size,
-            shuffle=False,
             callbacks=[*_projection(self.recipe), *extra],
             verbose=self.verbose,
         )

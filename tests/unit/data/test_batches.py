@@ -157,3 +157,22 @@ def test_bad_arguments(arguments, message):
 def test_bad_step():
     with pytest.raises(ValueError, match="`step` must be"):
         Batches(X, Y, 10, seed=0).indices(-1)
+
+
+@pytest.mark.parametrize("first_step", [0, 3, 12])
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="blocks are TensorFlow's"
+)
+def test_blocks_are_the_batches_of_one_epoch_joined(first_step):
+    batches = Batches(X, Y, 11, seed=2, first_step=first_step)
+    left = 10 - first_step % 10
+    single = take(batches, left + 10)
+    blocks = list(itertools.islice(iter(batches.dataset(4)), -(-left // 4) + 3))
+    for kind in (0, 1):
+        np.testing.assert_array_equal(
+            np.concatenate([b[kind] for b in blocks]),
+            np.concatenate([b[kind] for b in single]),
+        )
+    assert len(blocks[0][1]) == min(
+        44, len(np.concatenate([y for _, y in single[:left]]))
+    )

@@ -1,0 +1,168 @@
+"""Training many steps as one XLA computation gives Keras's own training."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_polynets import callbacks
+from keras_polynets import data
+from keras_polynets import zoo
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's XLA loop"
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(-1, 1, (75, 4, 4, 1)).astype("float32")
+Y = RNG.integers(0, 3, 75, dtype="int32")
+
+
+def make(name="test_pn", steps_per_execution=4, jit_compile=True, **kwargs):
+    keras.utils.set_random_seed(0)
+    model = zoo.load(name, weights=None, **kwargs)
+    table = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+    return zoo.compile_model(
+        model,
+        table,
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+
+
+def batches(first_step=0):
+    # 75 examples: nine whole batches and one of three; executions of 4, 4, 2.
+    return data.Batches(X, Y, 8, seed=1, first_step=first_step)
+
+
+class Ends(keras.callbacks.Callback):
+    """Notes the last batch of every execution, and the steps done."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append((batch, int(self.model.optimizer.iterations)))
+
+
+def train(model, x, *args, extra=(), **kwargs):
+    ends = Ends()
+    history = model.fit(x, *args, verbose=0, callbacks=[ends, *extra], **kwargs)
+    return history.history, ends.seen
+
+
+def assert_same_weights(model, other, **tolerance):
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, **({"atol": 1e-6} | tolerance))
+
+
+def test_blocks_equal_single_steps():
+    fast, slow = make(), make(steps_per_execution=1, jit_compile=False)
+    assert fast._takes_blocks(30) and not slow._takes_blocks(30)
+    kwargs = {"epochs": 3, "validation_data": (X, Y)}
+    history, ends = train(fast, batches(), **kwargs)
+    expected, _ = train(slow, batches(), **kwargs)
+    assert history.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, atol=1e-5)
+    assert_same_weights(fast, slow)
+    assert [done for _, done in ends] == [4, 8, 10, 14, 18, 20, 24, 28, 30]
+    assert [batch for batch, _ in ends] == 3 * [3, 7, 11]
+
+
+def test_starts_inside_an_epoch():
+    whole, parts = make(), make()
+    whole.fit(batches(), epochs=2, verbose=0)
+    parts.fit(
+        data.Batches(X, Y, 8, seed=1), steps_per_epoch=4, epochs=1, verbose=0
+    )
+    parts.fit(batches(first_step=4), steps_per_epoch=6, epochs=1, verbose=0)
+    parts.fit(batches(first_step=10), epochs=1, verbose=0)
+    assert_same_weights(whole, parts)
+
+
+def test_arrays_train_on_every_example_in_an_order_of_the_seed():
+    def run(seed, **kwargs):
+        model = make(**kwargs)
+        keras.utils.set_random_seed(seed)
+        _, ends = train(model, X, Y, 8, epochs=2)
+        assert ends[-1][1] == 20
+        return model
+
+    first = run(0)
+    assert_same_weights(first, run(0))
+    assert not np.allclose(first.get_weights()[0], run(1).get_weights()[0])
+    # With one batch an epoch the order does not matter.
+    fast, slow = make(), make(jit_compile=False)
+    for model in (fast, slow):
+        model.fit(X, Y, 75, epochs=3, verbose=0)
+    assert_same_weights(fast, slow)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"shuffle": False},
+        {"sample_weight": np.linspace(0, 1, 75)},
+        {"class_weight": {0: 1.0, 1: 0.0, 2: 5.0}},
+        {"validation_split": 0.2, "shuffle": False},
+    ],
+)
+def test_other_arguments_mean_what_they_mean_in_keras(arguments):
+    fast, slow = make(), make(jit_compile=False)
+    for model in (fast, slow):
+        keras.utils.set_random_seed(0)
+        model.fit(X, Y, 8, epochs=2, verbose=0, **arguments)
+    assert_same_weights(fast, slow)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_projection_counts_steps_inside_a_block(every):
+    fast, slow = make(), make(steps_per_execution=1, jit_compile=False)
+    for model in (fast, slow):
+        projection = callbacks.PeriodicProjection(0.3, every=every)
+        train(model, batches(), epochs=2, extra=[projection])
+    assert_same_weights(fast, slow)
+    # The projection is gone when it is not asked for.
+    for model in (fast, slow):
+        train(model, batches(), epochs=2)
+    assert_same_weights(fast, slow)
+    assert np.abs(fast.get_weights()[0]).sum(axis=0).max() > 0.31
+
+
+def test_a_second_fit_traces_nothing():
+    model, traces = make(), []
+    step = model.train_step
+
+    def counted(batch):
+        traces.append(1)
+        return step(batch)
+
+    model.train_step = counted
+    model.fit(batches(), verbose=0)
+    known = len(traces)
+    model.fit(batches(), verbose=0)
+    assert 0 < known == len(traces)
+
+
+def test_blocks_are_taken_where_they_pay():
+    long = 10_000
+    assert make(jit_compile="auto")._takes_blocks(long)
+    assert not make(jit_compile="auto")._takes_blocks(long - 1)
+    assert not make(jit_compile=False)._takes_blocks(long)
+    assert not make(steps_per_execution=1)._takes_blocks(long)
+    assert not make("test_pn_conv", jit_compile="auto")._takes_blocks(long)
+    assert make("test_pn_conv")._takes_blocks(1)
+
+
+def test_loss_scaling():
+    model = make(dtype="mixed_float16")
+    history, _ = train(model, batches(), epochs=2)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="hold the targets and the batch size"):
+        make().fit(batches(), Y)
+    with pytest.raises(ValueError, match="begin at step 4 of an epoch of 10"):
+        make().fit(batches(first_step=4))
