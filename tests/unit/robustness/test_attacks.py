@@ -1,4 +1,5 @@
-import functools
+"""What attacks do, their random starts and their compilation."""
+
 import gc
 import weakref
 
@@ -8,61 +9,17 @@ import pytest
 
 from keras_polynets import layers
 from keras_polynets.robustness import fgsm
-from keras_polynets.robustness import parse_attack
 from keras_polynets.robustness import pgd
+from tests.unit.robustness.attack_examples import linear_model
+from tests.unit.robustness.attack_examples import losses
+from tests.unit.robustness.attack_examples import make_images
+from tests.unit.robustness.attack_examples import make_labels
+from tests.unit.robustness.attack_examples import make_model
+from tests.unit.robustness.attack_examples import shared_model
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="attacks need TensorFlow"
 )
-
-
-class Ranged(keras.Sequential):
-    """A model with a valid range, as those of the zoo have."""
-
-    input_range = (-1.0, 1.0)
-
-
-def make_model(seed=0, shape=(4, 4, 1), classes=5, order=3):
-    keras.utils.set_random_seed(seed)
-    return Ranged(
-        [
-            keras.Input(shape),
-            keras.layers.Flatten(),
-            layers.CCP(classes, rank=6, order=order),
-        ]
-    )
-
-
-# Compiled once, for the tests that change nothing in the model.
-shared_model = functools.cache(make_model)
-
-
-def make_images(count=12, shape=(4, 4, 1), seed=0):
-    rng = np.random.default_rng(seed)
-    images = rng.uniform(-1, 1, size=(count, *shape)).astype("float32")
-    # Corners of the valid range are where clipping goes wrong.
-    images[: count // 3] = np.sign(images[: count // 3])
-    return images
-
-
-def make_labels(count=12, classes=5):
-    return np.arange(count) % classes
-
-
-def losses(model, images, labels):
-    logits = keras.ops.convert_to_numpy(model(images)).astype("float64")
-    logits -= logits.max(axis=1, keepdims=True)
-    chosen = logits[np.arange(len(labels)), labels]
-    return np.log(np.exp(logits).sum(axis=1)) - chosen
-
-
-def linear_model(kernel):
-    model = Ranged([keras.Input((2,)), keras.layers.Dense(2)])
-    model.layers[-1].set_weights([np.array(kernel), np.zeros(2)])
-    return model
-
-
-# What an attack does ---------------------------------------------------------
 
 
 def test_fgsm_moves_against_the_label():
@@ -324,141 +281,3 @@ def test_an_empty_batch_stays_empty():
     model = shared_model()
     images = make_images(0)
     assert fgsm(model, images, make_labels(0), 0.1).shape == images.shape
-
-
-# Errors ----------------------------------------------------------------------
-
-
-def attacked(**changes):
-    arguments = {
-        "model": shared_model(),
-        "images": make_images(),
-        "labels": make_labels(),
-        "epsilon": 0.1,
-        **changes,
-    }
-    return pgd(**arguments)
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"epsilon": -0.1}, "`epsilon` must be a number of at least 0.*-0.1"),
-        ({"epsilon": float("nan")}, "`epsilon` must be a number"),
-        ({"epsilon": "0.1"}, "`epsilon` must be a number"),
-        ({"steps": 0}, "`steps` must be an integer of at least 1"),
-        ({"steps": 2.5}, "`steps` must be an integer of at least 1"),
-        ({"step_size": 0}, "`step_size` must be a positive number"),
-        ({"step_size": -1.0}, "`step_size` must be a positive number"),
-        ({"images": make_images() * 2}, r"valid range \[-1.0, 1.0\]. Received"),
-        ({"images": make_images() * np.nan}, "must lie in the valid range"),
-        (
-            {"images": make_images(shape=(5, 5, 1))},
-            r"input shape \(None, 4, 4, 1\). Received: shape \(12, 5, 5, 1\)",
-        ),
-        ({"images": make_images()[0]}, "must have the model's input shape"),
-        ({"labels": make_labels(11)}, r"classes of shape \(12,\), one an imag"),
-        ({"labels": np.eye(12)}, "One-hot labels become classes"),
-        ({"labels": make_labels() + 1}, "from 0 to 4, as the model has 5"),
-        ({"labels": make_labels() - 1}, "Received labels from -1 to 3"),
-        ({"clip": (1.0, -1.0)}, "must be a tuple `.low, high.` with low < hig"),
-        ({"clip": 1.0}, "must be a tuple `.low, high.` with low < high"),
-        ({"random_start": True, "seed": -1}, "`seed` must be an integer from"),
-        ({"random_start": True, "seed": 0.5}, "`seed` must be an integer from"),
-        ({"labels": None, "targeted": True}, "targeted attack needs `labels`"),
-    ],
-)
-def test_bad_values_are_explained(changes, message):
-    with pytest.raises(ValueError, match=message):
-        attacked(**changes)
-
-
-def test_integer_images_are_sent_to_the_preprocessor():
-    with pytest.raises(TypeError, match="uint8. Call model.preprocessor first"):
-        attacked(images=np.zeros((12, 4, 4, 1), "uint8"))
-
-
-def test_float_labels_are_refused():
-    with pytest.raises(TypeError, match="must be integers. Received: dtype fl"):
-        attacked(labels=make_labels().astype("float32"))
-
-
-def test_model_without_range_must_be_given_one():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    images, labels = np.zeros((3, 2)), np.zeros(3, int)
-    with pytest.raises(ValueError, match="has no `input_range`.*clip=.low"):
-        fgsm(model, images, labels, 0.1)
-    assert fgsm(model, images, labels, 0.1, clip=(0, 1)).min() >= 0
-
-
-def test_softmax_is_refused():
-    model = Ranged([make_model(), keras.layers.Softmax()])
-    with pytest.raises(
-        ValueError, match="mask the gradients.*the logits|Attack"
-    ):
-        attacked(model=model)
-
-
-def test_regression_is_refused():
-    with pytest.raises(
-        ValueError, match=r"Received outputs of shape \(12, 1\)"
-    ):
-        attacked(model=make_model(classes=1), labels=np.zeros(12, int))
-
-
-def test_diverged_model_is_explained():
-    model = make_model()
-    model.set_weights([w * np.nan for w in model.get_weights()])
-    with pytest.raises(ValueError, match="gradient of model .* is not finite"):
-        attacked(model=model)
-
-
-def test_other_backend_is_explained(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(NotImplementedError, match="KERAS_BACKEND=jax"):
-        attacked()
-
-
-def test_missing_cleverhans_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cleverhans", None)
-    with pytest.raises(ImportError, match=r"keras_polynets\[attacks\]"):
-        attacked()
-
-
-# Texts -----------------------------------------------------------------------
-
-
-def test_texts_are_attacks():
-    model, images, labels = shared_model(), make_images(), make_labels()
-    np.testing.assert_array_equal(
-        parse_attack("fgsm:0.1")(model, images, labels),
-        fgsm(model, images, labels, 0.1),
-    )
-    attack = parse_attack("pgd: 0.3, 20, 0.03")
-    assert attack.name == "pgd:0.3,20,0.03"
-    assert repr(attack) == "Attack(name='pgd:0.3,20,0.03')"
-    np.testing.assert_array_equal(
-        attack(model, images, labels),
-        pgd(model, images, labels, 0.3, 20, 0.03),
-    )
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("fgms:0.1", "Unknown attack 'fgms'. Did you mean 'fgsm'"),
-        ("", "Unknown attack ''. Known: 'fgsm', 'pgd'"),
-        ("fgsm", "is written fgsm:EPSILON, with 1 numbers. Received: 'fgsm'"),
-        ("fgsm:a", "is written fgsm:EPSILON"),
-        ("fgsm:0.1,3", "is written fgsm:EPSILON"),
-        ("pgd:0.1", "is written pgd:EPSILON,STEPS,STEP_SIZE, with 3 numbers"),
-        ("pgd:0.1,2.5,0.01", "is written pgd:EPSILON,STEPS,STEP_SIZE"),
-        ("pgd:-0.1,20,0.01", "`epsilon` must be a number of at least 0"),
-        ("pgd:0.1,0,0.01", "`steps` must be an integer of at least 1"),
-        ("pgd:0.1,20,0", "`step_size` must be a positive number"),
-        ("fgsm:nan", "`epsilon` must be a number of at least 0"),
-    ],
-)
-def test_malformed_texts_are_explained(text, message):
-    with pytest.raises(ValueError, match=message):
-        parse_attack(text)

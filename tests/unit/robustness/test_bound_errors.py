@@ -1,0 +1,105 @@
+"""What has no bound is named."""
+
+import keras
+import pytest
+
+from keras_polynets import layers
+from keras_polynets.robustness import lipschitz_bound
+from keras_polynets.robustness import propagate
+from tests.unit.robustness.bound_examples import INF
+from tests.unit.robustness.bound_examples import conv_model
+from tests.unit.robustness.bound_examples import h1_layer
+
+
+def test_layer_without_rule_is_named():
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.LayerNormalization(name="odd")]
+    )
+    with pytest.raises(NotImplementedError, match="'odd', a LayerNormalizat"):
+        lipschitz_bound(model)
+
+
+def test_rule_can_be_registered():
+    @keras.saving.register_keras_serializable(package="test")
+    class Twice(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    @propagate.register
+    def _(layer: Twice, extent, p, form):
+        return extent + extent
+
+    model = keras.Sequential([keras.Input((3,)), Twice()])
+    assert lipschitz_bound(model) == 2.0
+
+
+def test_branching_model_is_refused():
+    inputs = keras.Input((3,))
+    left = keras.layers.Dense(2, name="left")(inputs)
+    right = keras.layers.Dense(2, name="right")(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([left, right]))
+    with pytest.raises(ValueError, match="not a chain of layers: it branches"):
+        lipschitz_bound(model)
+
+
+def test_operation_on_tensors_is_named():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.ops.square(inputs))
+    with pytest.raises(NotImplementedError, match="a Square"):
+        lipschitz_bound(model)
+
+
+def test_activation_is_refused():
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, "softmax", name="top")]
+    )
+    with pytest.raises(ValueError, match="'top' has the activation 'softmax'"):
+        lipschitz_bound(model)
+
+
+def test_subclassed_and_unbuilt_models_are_refused():
+    class Mine(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="subclassed model"):
+        lipschitz_bound(Mine())
+    with pytest.raises(ValueError, match="no weights yet. Build it first"):
+        lipschitz_bound(keras.Sequential([keras.layers.Dense(2)]))
+    with pytest.raises(ValueError, match="no weights yet. Build it first"):
+        lipschitz_bound(layers.CCP(2, 2, 2))
+
+
+@pytest.mark.parametrize("radius", [0, -1.0, INF, "1"])
+def test_radius_must_be_positive(radius):
+    with pytest.raises(ValueError, match="`radius` must be a positive finite"):
+        lipschitz_bound(h1_layer(layers.CCP), radius=radius)
+
+
+def test_unknown_form_and_p():
+    layer = h1_layer(layers.CCP)
+    with pytest.raises(ValueError, match="Unknown form 'theorm'. Did you mean"):
+        lipschitz_bound(layer, form="theorm")
+    with pytest.raises(ValueError, match="must be 1, 2 or"):
+        lipschitz_bound(layer, p=0)
+
+
+def test_convolutions_are_bounded_for_infinity_only():
+    with pytest.raises(ValueError, match="implemented for p=float"):
+        lipschitz_bound(conv_model(0), p=2)
+
+
+def test_rescaling_with_offset_for_finite_p():
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Rescaling(2.0, offset=1.0)]
+    )
+    with pytest.raises(ValueError, match="has an offset"):
+        lipschitz_bound(model, p=2)
+
+
+def test_open_input_shape_for_finite_p():
+    layer = layers.CCP(2, 2, 2)
+    layer.build((None, None, 3))
+    assert lipschitz_bound(layer) > 0
+    with pytest.raises(ValueError, match="leaves open"):
+        lipschitz_bound(layer, p=2)
