@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_polynets._backend import is_traced
+from keras_polynets._backend import number_of_replicas
 
 # XLA sums that many blocks of rows in one pass, a third faster than row by row.
 _ROW_BLOCKS = 8
@@ -170,7 +171,7 @@ def project(kernel, max_value, bias=None):
     """
     kernel = _tensor(kernel)
     bias = None if bias is None else _tensor(bias)
-    projected = _compiled_projection()(kernel, max_value, bias)
+    projected = _implementation()(kernel, max_value, bias)
     return projected[0] if bias is None else projected
 
 
@@ -180,15 +181,20 @@ def _tensor(weights):
     return ops.convert_to_tensor(weights)
 
 
-@functools.cache
-def _compiled_projection():
-    """Returns the projection, on TensorFlow compiled by XLA.
+def _implementation():
+    """Returns the projection, on TensorFlow with one replica compiled by XLA.
 
     One fused loop over the kernel instead of several passes an iteration, also
-    where the training step around it runs without XLA.
+    where the training step around it runs without XLA. On several logical CPU
+    devices at once XLA mixes up the kernels.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or number_of_replicas() > 1:
         return _project
+    return _compiled_projection()
+
+
+@functools.cache
+def _compiled_projection():
     import tensorflow as tf
 
     return tf.function(_project, jit_compile=True, autograph=False)

@@ -263,3 +263,37 @@ def test_half_precision_on_two_replicas():
             assert 0.49 < norms.max() < 0.5 + 1e-5, norms
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="MirroredStrategy"
+)
+def test_many_kernels_on_two_replicas():
+    """Two devices project several kernels at the same time."""
+    program = """
+        import keras, numpy as np
+        from keras_polynets import callbacks, constraints, distribute
+
+        def build():
+            layers = [keras.layers.Dense(4) for _ in range(6)]
+            model = keras.Sequential([keras.Input((4,)), *layers])
+            # Too small a rate to move a weight.
+            model.compile(keras.optimizers.SGD(1e-9), "mse")
+            return model
+
+        with distribute.strategy("mirrored", devices=2).scope():
+            model = build()
+        rng = np.random.default_rng(0)
+        model.set_weights([rng.normal(size=w.shape) for w in model.weights])
+        expected = [
+            array
+            for kernel, bias in zip(*[iter(model.get_weights())] * 2)
+            for array in constraints.project(kernel, 0.5, bias)
+        ]
+        projection = callbacks.PeriodicProjection(0.5, every=1)
+        x, y = rng.uniform(size=(8, 4)), np.zeros((8, 4))
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[projection])
+        for weight, array in zip(model.get_weights(), expected, strict=True):
+            np.testing.assert_allclose(weight, array, atol=1e-6)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
