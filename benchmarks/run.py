@@ -10,6 +10,8 @@ NAMES = (
     "import_time",
     "projection",
     "projection_cost",
+    "quadratic_convolution",
+    "quadratic_memory",
     "training_throughput",
     "recipe_time",
 )

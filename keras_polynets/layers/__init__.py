@@ -5,7 +5,14 @@ from keras_polynets.layers.ccp import CCP
 from keras_polynets.layers.ccp_conv import CCPConv2D
 from keras_polynets.layers.ncp import NCP
 from keras_polynets.layers.ncp import NCPSkip
+from keras_polynets.layers.neurons import square
 from keras_polynets.layers.prodpoly import ProdPoly
+from keras_polynets.layers.quadratic import QuadraticDense
+from keras_polynets.layers.quadratic import QuadraticLayer
+from keras_polynets.layers.quadratic_conv import QuadraticConv1D
+from keras_polynets.layers.quadratic_conv import QuadraticConv2D
+from keras_polynets.layers.quadratic_conv import QuadraticConv2DTranspose
+from keras_polynets.layers.quadratic_conv import QuadraticConv3D
 
 __all__ = [
     "CCP",
@@ -13,5 +20,12 @@ __all__ = [
     "NCP",
     "NCPSkip",
     "ProdPoly",
+    "QuadraticConv1D",
+    "QuadraticConv2D",
+    "QuadraticConv2DTranspose",
+    "QuadraticConv3D",
+    "QuadraticDense",
+    "QuadraticLayer",
     "RandomPadCrop",
+    "square",
 ]
