@@ -3,6 +3,7 @@
 import dataclasses
 
 from keras_polynets._errors import unknown_name
+from keras_polynets.optimizers.relinear import SHRINKAGES
 
 SCHEDULES = ("constant", "step", "plateau")
 
@@ -41,6 +42,41 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReLinear:
+    """The arguments of `optimizers.ReLinear`.
+
+    Args:
+        gate_factor: What multiplies the learning rate of the gates.
+        power_factor: What multiplies that of the power terms.
+        gate_shrinkage: How strongly gates shrink at every step.
+        power_shrinkage: How strongly power terms shrink.
+        shrinkage: "l1" or "l2".
+        proximal: Whether they shrink by the proximal operator.
+    """
+
+    gate_factor: float = 1.0
+    power_factor: float = 1.0
+    gate_shrinkage: float = 0.0
+    power_shrinkage: float = 0.0
+    shrinkage: str = "l1"
+    proximal: bool = True
+
+    def __post_init__(self):
+        for key in (
+            "gate_factor",
+            "power_factor",
+            "gate_shrinkage",
+            "power_shrinkage",
+        ):
+            value = getattr(self, key)
+            require(
+                value >= 0, f"optimizer.relinear.{key}", value, "at least 0"
+            )
+        if self.shrinkage not in SHRINKAGES:
+            raise unknown_name("shrinkage", self.shrinkage, SHRINKAGES)
+
+
+@dataclasses.dataclass(frozen=True)
 class Optimizer:
     """The optimizer: a Keras name and its arguments.
 
@@ -51,6 +87,7 @@ class Optimizer:
         nesterov: Whether the momentum is Nesterov's; `None` is Keras's own.
         weight_decay: Coupled L2 on all trainable variables.
         global_clipnorm: Largest norm of all gradients together, or `None`.
+        relinear: See `ReLinear`; `None` trains all roles alike.
     """
 
     name: str = "sgd"
@@ -59,6 +96,7 @@ class Optimizer:
     nesterov: bool | None = None
     weight_decay: float = 0.0
     global_clipnorm: float | None = None
+    relinear: ReLinear | None = None
 
     def __post_init__(self):
         for key in ("learning_rate", "global_clipnorm"):

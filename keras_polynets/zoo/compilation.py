@@ -21,12 +21,14 @@ def compile_model(
         model: A `keras.Model` that gives logits.
         optimizer: A `keras.optimizers.Optimizer`, or a table such as
             `{"name": "sgd", "learning_rate": 0.001, "momentum": 0.9}`. The key
-            `weight_decay` adds coupled weight decay.
+            `weight_decay` adds coupled weight decay, and `relinear` wraps it
+            in `optimizers.ReLinear` with the arguments of that table.
         steps_per_execution: Integer, or `"auto"` for 50 where Keras can run
             several steps in one execution: not with several replicas and not
             on PyTorch.
-        jit_compile: Boolean, or `"auto"` for Keras's choice: XLA on
-            accelerators.
+        jit_compile: Boolean, or `"auto"` for XLA on accelerators and, on
+            CPUs, for several steps an execution of models of the zoo without
+            convolutions.
 
     Returns:
         The model. With several replicas on CPUs, where Keras runs neither
@@ -69,14 +71,17 @@ def make_optimizer(table):
     Args:
         table: Dictionary with the `name` of a Keras optimizer and its
             arguments. `weight_decay` is coupled: it is added to the gradient
-            of all variables, as the papers do.
+            of all variables, as the papers do. `relinear` is a dictionary of
+            the arguments of `optimizers.ReLinear`, which then wraps it all.
 
     Raises:
+        TypeError: For an argument that `optimizers.ReLinear` does not have.
         ValueError: For an unknown name or argument.
     """
     table = dict(table)
     name = table.pop("name", "adam")
     weight_decay = table.pop("weight_decay", 0.0)
+    relinear = table.pop("relinear", None)
     try:
         optimizer = keras.optimizers.get({"class_name": name, "config": table})
     except (ValueError, TypeError) as error:
@@ -84,7 +89,9 @@ def make_optimizer(table):
             f"Cannot make the optimizer {name!r} with {table}: {error}"
         ) from error
     if weight_decay:
-        return optimizers.CoupledWeightDecay(optimizer, weight_decay)
+        optimizer = optimizers.CoupledWeightDecay(optimizer, weight_decay)
+    if relinear is not None:
+        optimizer = optimizers.ReLinear(optimizer, **relinear)
     return optimizer
 
 

@@ -74,6 +74,21 @@ def test_recipe_without_projection_round_trips(path, tmp_path):
     assert recipes.load(copy) == recipe
 
 
+def test_relinear_round_trips(path, tmp_path):
+    assert recipes.load(path).optimizer.relinear is None
+    overrides = ["optimizer.relinear.gate_factor=1e-4", "optimizer.name=adam"]
+    recipe = recipes.load(path, overrides)
+    assert recipe.optimizer.relinear.gate_factor == 1e-4
+    assert recipe.optimizer.relinear.power_factor == 1.0
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml(defaults=False))
+    assert "[optimizer.relinear]" in copy.read_text()
+    assert recipes.load(copy) == recipe
+    table = building.optimizer_table(recipe, steps_per_epoch=10)
+    assert table["relinear"]["gate_factor"] == 1e-4
+    assert table["relinear"]["shrinkage"] == "l1"
+
+
 def test_overrides(path):
     overrides = [
         "epochs=80",
@@ -123,6 +138,22 @@ def test_override_must_have_an_equals_sign():
         ("optimizer.learning_rate=0", ValueError, "must be above 0"),
         ("optimizer.learning_rate=inf", TypeError, "must be a number"),
         ("optimizer.weight_decay=-1", ValueError, "must be at least 0"),
+        ("optimizer.relinear=1e-4", TypeError, "relinear' must be a table"),
+        (
+            "optimizer.relinear.gate_factr=1",
+            ValueError,
+            "'optimizer.relinear.gate_factr'. Did you mean",
+        ),
+        (
+            "optimizer.relinear.power_factor=-1",
+            ValueError,
+            "'optimizer.relinear.power_factor' must be at least 0",
+        ),
+        (
+            "optimizer.relinear.shrinkage=l3",
+            ValueError,
+            "Unknown shrinkage 'l3'",
+        ),
         ("schedule.name=stepp", ValueError, "Unknown schedule 'stepp'. Did"),
         ("schedule.epochs=[3, 3]", ValueError, "increasing epochs"),
         ("schedule.epochs=[1.5]", TypeError, r"'schedule.epochs\[0\]'"),

@@ -8,6 +8,7 @@ import pytest
 
 from keras_polynets import _files
 from keras_polynets import models
+from keras_polynets import optimizers
 from keras_polynets import zoo
 
 
@@ -302,6 +303,22 @@ def test_compile_model_refuses_unknown_optimizers():
         zoo.compile_model(model, {"name": "sdg"})
     with pytest.raises(ValueError, match="Cannot make the optimizer 'sgd'"):
         zoo.compile_model(model, {"name": "sgd", "momentun": 0.9})
+
+
+def test_optimizer_table_with_relinear():
+    optimizer = zoo.compilation.make_optimizer(
+        {
+            "name": "sgd",
+            "learning_rate": 0.1,
+            "weight_decay": 1e-4,
+            "relinear": {"gate_factor": 1e-4, "power_factor": 1e-3},
+        }
+    )
+    assert type(optimizer) is optimizers.ReLinear
+    assert optimizer.get_config()["power_factor"] == 1e-3
+    assert type(optimizer.inner_optimizer) is optimizers.CoupledWeightDecay
+    with pytest.raises(ValueError, match="ReLinear cannot wrap Ftrl"):
+        zoo.compilation.make_optimizer({"name": "ftrl", "relinear": {}})
 
 
 @pytest.mark.skipif(
