@@ -35,6 +35,12 @@ class BlockTraining:
         self.__dict__.pop("_block_train_function", None)
         super().compile(*args, jit_compile=jit_compile, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compiles as a saved model was, see `keras.Model`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
     def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
         """Trains the model, see `keras.Model.fit`.
 

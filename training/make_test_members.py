@@ -21,7 +21,7 @@ CARD = """# {name}
 {description} Its weights are random numbers (seed 0), so that the tests can
 walk the path of trained weights in seconds. It is of no other use.
 
-- Input: {input_shape} images, uint8 0…255, taken to (-1, 1) by the model's
+- Input: {input_shape} images, uint8 0…255, taken to {span} by the model's
   preprocessor.
 - Licence: Apache-2.0.
 - Written by `python -m training.make_test_members`.
@@ -52,9 +52,7 @@ def make(name, folder):
     zoo = keras_polynets.zoo
     model = zoo.load(name, weights=None)
     rng = np.random.default_rng(0)
-    model.set_weights(
-        [rng.normal(size=w.shape, scale=0.3) for w in model.weights]
-    )
+    model.set_weights([_draw(rng, w) for w in model.weights])
     images = rng.integers(0, 256, (4, *model.input_shape[1:]), dtype="uint8")
     logits = model.predict(np.asarray(model.preprocessor(images)), verbose=0)
     facts = {
@@ -63,13 +61,26 @@ def make(name, folder):
         "sha256": zoo.weights.save(model, folder / "fixture.weights.h5"),
         "classes": model.output_shape[-1],
         "input_shape": list(model.input_shape[1:]),
-        "parameters": model.count_params(),
+        "span": _say(model.input_range),
+        "parameters": zoo.info(name)["parameters"],
     }
     with atomic_path(folder / "fixture.reference.npz") as path:
         np.savez_compressed(path, images=images, logits=logits)
     for file_name, text in (("card.md", CARD), ("model.toml", MANIFEST)):
         with atomic_write(folder / file_name, "w") as file:
             file.write(text.format(**facts))
+
+
+def _draw(rng, weight):
+    values = rng.normal(size=weight.shape, scale=0.3)
+    # That of a normalisation is divided by.
+    return 1 + abs(values) if weight.name == "moving_variance" else values
+
+
+def _say(input_range):
+    if input_range == (-1.0, 1.0):
+        return "(-1, 1)"
+    return "the range of standardised images"
 
 
 def main():

@@ -2,6 +2,16 @@
 
 from keras_polynets.models.conv_polynomial_net import ConvPolynomialNet
 from keras_polynets.models.polynomial_net import PolynomialNet
+from keras_polynets.models.quadratic_autoencoder import DenoisingAutoencoder
+from keras_polynets.models.resnet import ResNet
+from keras_polynets.models.vgg import VGG
 from keras_polynets.models.zoo_model import ZooModel
 
-__all__ = ["ConvPolynomialNet", "PolynomialNet", "ZooModel"]
+__all__ = [
+    "ConvPolynomialNet",
+    "DenoisingAutoencoder",
+    "PolynomialNet",
+    "ResNet",
+    "VGG",
+    "ZooModel",
+]

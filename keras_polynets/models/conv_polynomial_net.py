@@ -85,7 +85,9 @@ class ConvPolynomialNet(ZooModel):
             )
         policy = keras.dtype_policies.get(dtype)
         normal = keras.initializers.RandomNormal(stddev=0.02)
-        inputs = keras.Input(tuple(input_shape), name="images")
+        inputs = keras.Input(
+            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+        )
         x = keras.layers.Conv2D(
             filters,
             3,

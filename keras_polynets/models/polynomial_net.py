@@ -75,7 +75,9 @@ class PolynomialNet(ZooModel):
         if decomposition not in DECOMPOSITIONS:
             raise unknown_name("decomposition", decomposition, DECOMPOSITIONS)
         policy = keras.dtype_policies.get(dtype)
-        inputs = keras.Input(tuple(input_shape), name="images")
+        inputs = keras.Input(
+            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+        )
         x = keras.layers.Flatten(dtype=policy, name="flatten")(inputs)
         x = DECOMPOSITIONS[decomposition](
             classes,

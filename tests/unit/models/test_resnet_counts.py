@@ -1,0 +1,186 @@
+"""The variants in the table of registered residual networks, counted."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_polynets import models
+from keras_polynets import zoo
+
+ONES = (1, 1, 1, 1)
+
+# The default arguments are counted with every other name of the registry.
+VARIANTS = [
+    ("resnet18", {"stem": "imagenet"}, 11_689_512),
+    ("prodpoly_resnet18", {"gate": True}, 6_009_936),
+    ("resnet18_linear", {"blocks": ONES}, 4_903_242),
+    ("prodpoly_resnet18_linear", {"order": 5, "blocks": ONES}, 4_903_242),
+    ("pinet18", {"product_map": "all"}, 12_389_672),
+    ("pinet18", {"product_map": "all", "activation": "relu"}, 12_389_672),
+    ("resnet32", {"width": 24}, 1_041_826),
+    ("resnet32", {"width": 40}, 2_888_370),
+    ("qresnet20", {"rezero": True}, 806_275),
+    ("qresnet20", {"neuron": "compact"}, 538_330),
+    ("qresnet20", {"neuron": "parabolic"}, 538_330),
+    ("qresnet20", {"neuron": "poly"}, 536_986),
+    ("qresnet32", {"neuron": "compact"}, 927_194),
+    ("qresnet32", {"neuron": "poly"}, 924_954),
+    ("quadratic_resnet14", {"use_bias": False}, 518_938),
+]
+DEEP_VARIANTS = [
+    ("resnet34", {"classes": 100}, 21_328_292),
+    ("prodpoly_resnet18_linear", {"order": 3}, 11_173_962),
+    ("resnet32", {"width": 32}, 1_849_898),
+    ("resnet56", {"width": 24}, 1_915_426),
+    ("resnet56", {"width": 32}, 3_401_770),
+    ("resnet56", {"width": 40}, 5_312_050),
+    ("qresnet32", {"neuron": "parabolic"}, 927_194),
+    ("qresnet56", {"neuron": "compact"}, 1_704_922),
+    ("qresnet56", {"neuron": "parabolic"}, 1_704_922),
+    ("qresnet56", {"neuron": "poly"}, 1_700_890),
+    ("qresnet110", {"neuron": "compact"}, 3_454_810),
+    ("qresnet110", {"neuron": "parabolic"}, 3_454_810),
+    ("qresnet18", {"neuron": "compact"}, 22_682_664),
+    ("qresnet34", {"neuron": "compact"}, 42_898_984),
+]
+
+
+def identify(value):
+    return value if isinstance(value, str) else None
+
+
+@pytest.mark.parametrize(
+    "name, arguments, parameters",
+    VARIANTS
+    + [pytest.param(*v, marks=pytest.mark.slow) for v in DEEP_VARIANTS],
+    ids=identify,
+)
+def test_parameters_of_variants(name, arguments, parameters):
+    model = zoo.load(name, weights=None, **arguments)
+    trainable = sum(np.prod(w.shape) for w in model.trainable_variables)
+    assert trainable == parameters
+
+
+@pytest.mark.parametrize(
+    "name, shape, classes",
+    [
+        ("prodpoly_resnet18", (64, 64, 3), 37),
+        ("resnet20", (16, 12, 1), 3),
+        ("pinet18", (32, 32, 4), 5),
+        ("prodpoly_resnet34_speech", (32, 64, 1), 12),
+    ],
+)
+def test_other_shapes_and_classes(name, shape, classes):
+    model = zoo.load(
+        name, weights=None, input_shape=shape, classes=classes, width=4
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
+    logits = model(model.preprocessor(images))
+    assert logits.shape == (2, classes)
+
+
+@pytest.mark.parametrize(
+    "name, low, high",
+    [
+        ("prodpoly_resnet18", -1, 1),
+        (
+            "resnet20",
+            np.divide((-0.485, -0.456, -0.406), (0.229, 0.224, 0.225)),
+            np.divide((0.515, 0.544, 0.594), (0.229, 0.224, 0.225)),
+        ),
+        (
+            "quadratic_resnet14",
+            np.divide((-0.4914, -0.4822, -0.4465), (0.2023, 0.1994, 0.2010)),
+            np.divide((0.5086, 0.5178, 0.5535), (0.2023, 0.1994, 0.2010)),
+        ),
+    ],
+)
+def test_images_are_standardised_as_the_papers_do(name, low, high):
+    model = zoo.load(name, weights=None, width=4)
+    black, white = np.zeros((1, 32, 32, 3)), np.full((1, 32, 32, 3), 255.0)
+    for image, expected in ((black, low), (white, high)):
+        pixel = ops.convert_to_numpy(model.preprocessor(image))[0, 5, 7]
+        np.testing.assert_allclose(pixel, np.broadcast_to(expected, 3), 1e-5)
+
+
+def test_decibels_of_speech():
+    small = {"width": 2, "blocks": (1,)}
+    model = zoo.load("prodpoly_resnet34_speech", weights=None, **small)
+    decibels = np.linspace(-80, 0, 3)[:, None, None, None]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(model.preprocessor(decibels)).ravel(), [-1, 0, 1]
+    )
+
+
+def transferred(source, target):
+    """Copies the weights of a ResNet50 of Keras, its biases folded."""
+
+    def own(name):
+        if name == "predictions":
+            return "head"
+        stage, _, rest = name.partition("_")
+        stage = int(stage.removeprefix("conv")) - 1
+        if stage == 0:
+            return {"conv": "stem_conv", "bn": "stem_norm"}[rest]
+        block, number, kind = rest.split("_")
+        kind = {"conv": "conv", "bn": "norm"}[kind]
+        kind = f"shortcut_{kind}" if number == "0" else kind + number
+        return f"stage{stage}_{block}_{kind}"
+
+    for layer in source.layers:
+        if not layer.weights:
+            continue
+        values = layer.get_weights()
+        if isinstance(layer, keras.layers.Conv2D):
+            target.get_layer(own(layer.name)).set_weights(values[:1])
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            name = layer.name.replace("_bn", "_conv")
+            values[2] = values[2] - source.get_layer(name).get_weights()[1]
+            target.get_layer(own(layer.name)).set_weights(values)
+        else:
+            target.get_layer(own(layer.name)).set_weights(values)
+
+
+@pytest.mark.slow
+def test_prodpoly_resnet50_is_the_resnet50_of_keras_at_first():
+    arguments = {"input_shape": (64, 64, 3), "classes": 10}
+    source = keras.applications.ResNet50(
+        weights=None, classifier_activation=None, **arguments
+    )
+    rng = np.random.default_rng(0)
+    for weight in source.weights:
+        if "kernel" in weight.path:
+            continue
+        value = rng.normal(size=weight.shape, scale=0.2)
+        if "variance" in weight.path or "gamma" in weight.path:
+            value = 1 + abs(value)
+        weight.assign(value)
+    target = zoo.load("prodpoly_resnet50", weights=None, **arguments)
+    transferred(source, target)
+    images = rng.integers(0, 256, (4, 64, 64, 3)).astype("float32")
+    theirs = source.predict(
+        keras.applications.resnet50.preprocess_input(images.copy()), verbose=0
+    )
+    ours = target.predict(
+        ops.convert_to_numpy(target.preprocessor(images)), verbose=0
+    )
+    assert theirs.std() > 0
+    np.testing.assert_allclose(
+        ours / abs(theirs).max(), theirs / abs(theirs).max(), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("order", [2, 5])
+def test_registered_arguments_reach_the_class(order):
+    model = zoo.load(
+        "prodpoly_resnet18_linear",
+        weights=None,
+        order=order,
+        blocks=(1,),
+        width=4,
+    )
+    assert isinstance(model, models.ResNet)
+    assert model.get_config()["order"] == order
+    products = [x.name for x in model.layers if "product" in x.name]
+    assert len(products) == order - 1
