@@ -5,8 +5,10 @@ from keras_polynets._backend import check_backend
 check_backend()
 
 # ruff: noqa: E402  (an absent backend is explained before Keras is imported)
+from keras_polynets import analysis
 from keras_polynets import callbacks
 from keras_polynets import constraints
+from keras_polynets import convert
 from keras_polynets import data
 from keras_polynets import distribute
 from keras_polynets import export
@@ -22,8 +24,10 @@ from keras_polynets._version import __version__
 
 __all__ = [
     "__version__",
+    "analysis",
     "callbacks",
     "constraints",
+    "convert",
     "data",
     "distribute",
     "export",

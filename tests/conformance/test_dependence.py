@@ -17,6 +17,10 @@ FORBIDDEN = {
 }
 
 
+# A checkpoint of a release becomes the model of the zoo that it belongs to.
+EXCEPTIONS = {("keras_polynets/convert/torch_quadralib.py", "zoo")}
+
+
 def imports(path, package):
     """Yields the dotted names that a file imports, wherever it does so."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -65,7 +69,8 @@ def test_no_file_imports_what_is_above_it(path):
     for name in imports(ROOT / path, dotted[:-1]):
         other = part(name)
         if other is not None and other != own:
-            assert allowed(own, other), f"{path} imports {name}"
+            known = (path, other) in EXCEPTIONS or allowed(own, other)
+            assert known, f"{path} imports {name}"
 
 
 def test_the_check_sees_every_form_of_import(tmp_path):
