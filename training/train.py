@@ -87,8 +87,8 @@ def summary(result):
             )
             for row in result["rows"]
         ]
-        chosen = [f"chosen: {result['chosen']}, {result['run_directory']}"]
-        return "\n".join([*rows, *chosen, summary(result["result"])])
+        chosen = f"chosen: bound {result['chosen']:g}"
+        return "\n".join([*rows, chosen, summary(result["projected"])])
     lines = [
         f"{result['model']}: {result['parameters']:,} parameters, "
         f"{result['epochs']} epochs in {result['training_seconds']:.1f} s, "

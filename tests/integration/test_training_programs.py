@@ -1,6 +1,7 @@
 """The programs of training/, on real images, from a recipe to the zoo."""
 
 import csv
+import functools
 import json
 
 import keras
@@ -139,6 +140,20 @@ def test_publish_makes_a_tag_that_loads(finished, tmp_path, monkeypatch):
     assert card.count("| `sample` |") == card.count("| `other` |") == 1
     left = [p.name for p in (tmp_path / "pn4").iterdir()]
     assert not [name for name in left if name.startswith(".")]
+
+
+@on_tensorflow
+def test_train_sweeps_the_bound(recipe_path, tmp_path, capsys, monkeypatch):
+    few = functools.partial(recipes.sweep, bounds=(5.0, 0.5))
+    monkeypatch.setattr(recipes, "sweep", few)
+    arguments = [str(recipe_path), "--sweep", "--run-directory", str(tmp_path)]
+    assert train.main(arguments) == 0
+    text = capsys.readouterr().out
+    chosen = json.loads((tmp_path / "sweep.json").read_text())["chosen"]
+    for line in ("bound none: ", "bound 5.0: ", "bound 0.5: "):
+        assert line + "validation accuracy 0." in text
+    assert f"chosen: bound {chosen:g}\npn4: " in text
+    assert "test accuracy 0." in text
 
 
 def test_publish_explains_mistakes(finished, tmp_path, capsys):
