@@ -107,6 +107,12 @@ def learning_rate(recipe, steps_per_epoch):
         rate = step_decay(
             rate, schedule.factor, schedule.epochs, steps_per_epoch
         )
+    elif schedule.name == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate,
+            decay_steps=recipe.epochs * steps_per_epoch,
+            alpha=schedule.final_rate / rate,
+        )
     if schedule.warmup_epochs:
         steps = max(1, round(schedule.warmup_epochs * steps_per_epoch))
         rate = WarmUp(rate, steps)

@@ -22,6 +22,7 @@ class RunDirectory:
         best: Weights of the epoch with the best validation accuracy.
         last: Weights of the last epoch.
         tensorboard: Folder of TensorBoard's logs.
+        source: Folder of the run whose weights this one starts from.
         result: The result, JSON; it exists when the run is finished.
     """
 
@@ -34,6 +35,7 @@ class RunDirectory:
         self.best = self.path / "best.weights.h5"
         self.last = self.path / "last.weights.h5"
         self.tensorboard = self.path / "tensorboard"
+        self.source = self.path / "source"
         self.result = self.path / "result.json"
 
     def claim(self, recipe):
@@ -65,7 +67,7 @@ class RunDirectory:
             file.write(f"{now}  {message}\n")
 
     def _check_same(self, recipe):
-        theirs, ours = (_flat(r.to_dict()) for r in (load(self.config), recipe))
+        theirs, ours = (flat(r.to_dict()) for r in (load(self.config), recipe))
         changed = [
             f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} asked for"
             for key in sorted(theirs.keys() | ours.keys())
@@ -79,11 +81,12 @@ class RunDirectory:
             )
 
 
-def _flat(values, prefix=""):
-    flat = {}
+def flat(values, prefix=""):
+    """Returns a tree of dictionaries as one, from dotted keys to values."""
+    found = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found

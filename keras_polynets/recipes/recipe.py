@@ -15,6 +15,7 @@ from keras_polynets.recipes.sections import Evaluation
 from keras_polynets.recipes.sections import Optimizer
 from keras_polynets.recipes.sections import Projection
 from keras_polynets.recipes.sections import Schedule
+from keras_polynets.recipes.sections import Transfer
 from keras_polynets.recipes.sections import require
 
 STRATEGIES = ("default", "mirrored")
@@ -33,7 +34,7 @@ class Recipe:
             augmentation and dropout.
         epochs: Number of passes over the training data.
         batch_size: Examples a step, over all replicas.
-        initial_weights: Path of a weights file, or empty.
+        initial_weights: Path of a file of this model's weights, or empty.
         strategy: "default", or "mirrored" on `devices` devices.
         devices: Number of devices of "mirrored"; 0 takes all.
         deterministic: Whether TensorFlow must choose operations that give the
@@ -43,6 +44,8 @@ class Recipe:
         data: See `Data`.
         optimizer: See `Optimizer`.
         schedule: See `Schedule`.
+        transfer: See `Transfer`; `None` starts from fresh weights, or from
+            `initial_weights`.
         projection: See `Projection`; `None` does not project.
         augmentation: See `Augmentation`.
         evaluation: See `Evaluation`.
@@ -71,6 +74,7 @@ class Recipe:
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    transfer: Transfer | None = None
     projection: Projection | None = None
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
@@ -91,6 +95,18 @@ class Recipe:
             "devices",
             self.devices,
             "0 without strategy = 'mirrored'",
+        )
+        require(
+            self.schedule.final_rate < self.optimizer.learning_rate,
+            "schedule.final_rate",
+            self.schedule.final_rate,
+            f"below optimizer.learning_rate = {self.optimizer.learning_rate}",
+        )
+        require(
+            not (self.initial_weights and self.transfer),
+            "initial_weights",
+            self.initial_weights,
+            "absent beside [transfer], which sets the weights too",
         )
         watches_validation = (
             self.schedule.name == "plateau"
@@ -119,8 +135,8 @@ class Recipe:
 
         Args:
             defaults: Boolean, whether keys that have their default are written
-                too. The sections `data`, `optimizer` and `projection` are
-                written whole either way.
+                too. The sections `data`, `optimizer`, `transfer` and
+                `projection` are written whole either way.
         """
         values = self.to_dict()
         if not defaults:
@@ -273,7 +289,7 @@ def _check_type(condition, key, expected, value):
 def _without_defaults(values, defaults):
     kept = {}
     for key, value in values.items():
-        if key in ("data", "optimizer", "projection"):
+        if key in ("data", "optimizer", "transfer", "projection"):
             kept[key] = value
         elif isinstance(value, dict) and key != "overrides":
             if pruned := _without_defaults(value, defaults[key]):

@@ -13,6 +13,7 @@ from keras_polynets import zoo
 from keras_polynets.recipes import building
 from keras_polynets.recipes import evaluating
 from keras_polynets.recipes import recording
+from keras_polynets.recipes import transferring
 from keras_polynets.recipes.directory import RunDirectory
 
 RUNS = pathlib.Path("runs")
@@ -32,7 +33,8 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
             `history.csv` (a row an epoch), `backup.npz`, `best.weights.h5`
             (the best validation accuracy; once the projection has begun, where
             there is one), `last.weights.h5`, `tensorboard/` (where TensorBoard
-            is installed, on the TensorFlow backend) and `result.json`.
+            is installed, on the TensorFlow backend), `source/` (the run of
+            the network that `recipe.transfer` trains first) and `result.json`.
         verbose: 0 for silence, 1 for progress bars, 2 for a line an epoch,
             `"auto"` for 1 on a terminal and 2 elsewhere.
         test: Boolean, whether the test set is looked at. Selections among
@@ -65,6 +67,7 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
         verbose = 1 if sys.stdout.isatty() else 2
     for attack in recipe.evaluation.attacks:
         robustness.parse_attack(attack)
+    transferring.prepare(recipe, directory, run, verbose)
     job = Job(recipe, directory, verbose)
     job.train()
     result = job.report(test, result)
@@ -114,6 +117,10 @@ class Job:
                     recipe, self.steps_per_epoch, start.step
                 ),
             )
+            if not start.global_step:
+                transferring.start(
+                    self.model, recipe, directory, self.splits.dataset
+                )
 
     def train(self):
         """Trains from the last backup to the end of the last epoch."""
@@ -190,6 +197,7 @@ class Job:
                 "weights": weights,
                 "best_epoch": self.best.best_epoch,
                 "training_seconds": round(self.history.seconds, 3),
+                **transferring.report(recipe, self.directory),
                 **evaluating.bounds(model, len(splits.y)),
                 "validation": self._accuracies(
                     model, "validation", splits.validation

@@ -5,7 +5,7 @@ import dataclasses
 from keras_polynets._errors import unknown_name
 from keras_polynets.optimizers.relinear import SHRINKAGES
 
-SCHEDULES = ("constant", "step", "plateau")
+SCHEDULES = ("constant", "step", "cosine", "plateau")
 
 
 def require(condition, key, value, expected):
@@ -119,11 +119,13 @@ class Schedule:
     """How the learning rate changes.
 
     Args:
-        name: "constant"; "step", times `factor` at each of `epochs`; or
-            "plateau", times `factor` when `monitor` has not improved for
-            `patience` epochs.
+        name: "constant"; "step", times `factor` at each of `epochs`; "cosine",
+            half a cosine down to `final_rate`, which is reached at the end of
+            the last epoch; or "plateau", times `factor` when `monitor` has not
+            improved for `patience` epochs.
         epochs: The first epochs of the new rates.
         factor: What the rate is multiplied by.
+        final_rate: The last rate of "cosine".
         monitor: Name of a metric, such as "val_loss".
         patience: Number of epochs without improvement.
         warmup_epochs: Epochs of linear warm-up; not with "plateau".
@@ -132,6 +134,7 @@ class Schedule:
     name: str = "constant"
     epochs: tuple[int, ...] = ()
     factor: float = 0.1
+    final_rate: float = 0.0
     monitor: str = "val_loss"
     patience: int = 10
     warmup_epochs: float = 0.0
@@ -156,6 +159,13 @@ class Schedule:
             self.patience >= 1, "schedule.patience", self.patience, "at least 1"
         )
         require(
+            self.final_rate == 0
+            or (self.final_rate > 0 and self.name == "cosine"),
+            "schedule.final_rate",
+            self.final_rate,
+            "at least 0 for name = 'cosine', absent for others",
+        )
+        require(
             self.warmup_epochs >= 0,
             "schedule.warmup_epochs",
             self.warmup_epochs,
@@ -167,6 +177,43 @@ class Schedule:
             self.warmup_epochs,
             "0 with name = 'plateau', because Keras cannot lower the rate of "
             "an optimizer that has a schedule",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Start from the weights of another network: weight transfer.
+
+    `convert.transfer_weights` puts them into the recipe's model, such as those
+    of a conventional network into the quadratic one of the same layout. They
+    come from a file, or from a training of that network, which then is the
+    first part of the run, in its folder `source`. It has the seed, the data
+    and the devices of the run; the rest is in its own recipe.
+
+    Args:
+        recipe: The recipe of the other network: `NAME.TAG`, or a `.toml` file.
+        epochs: The epochs of its training, whose last weights are taken, while
+            its schedule stays as it is; 0 for all.
+        weights: Path of a file of its weights, or empty to train it.
+        changes: Keys of its recipe to change, such as
+            `{"overrides": {"width": 8}}`.
+    """
+
+    recipe: str = ""
+    epochs: int = 0
+    weights: str = ""
+    changes: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        require(
+            self.recipe, "transfer.recipe", self.recipe, "the name of a recipe"
+        )
+        require(self.epochs >= 0, "transfer.epochs", self.epochs, "at least 0")
+        require(
+            not (self.epochs and self.weights),
+            "transfer.epochs",
+            self.epochs,
+            "0 where transfer.weights names a file, which is not trained",
         )
 
 

@@ -159,6 +159,8 @@ def test_override_must_have_an_equals_sign():
         ("schedule.epochs=[1.5]", TypeError, r"'schedule.epochs\[0\]'"),
         ("schedule.name=constant", ValueError, "absent for others"),
         ("schedule.factor=1", ValueError, r"must be in \(0, 1\)"),
+        ("schedule.name=cosin", ValueError, "Did you mean 'cosine'"),
+        ("schedule.final_rate=0.1", ValueError, "'cosine', absent for others"),
         ("projection.max_value=0", ValueError, "max_value' must be above 0"),
         ("projection.every=0", ValueError, "every' must be above 0"),
         ("augmentation.flip=1", TypeError, "must be true or false"),
@@ -248,6 +250,30 @@ def test_learning_rate_of_the_paper(path):
         [5e-5, 5e-4, 1e-3, 1e-3, 2e-4],
         rtol=1e-6,
     )
+
+
+def test_cosine_ends_at_the_final_rate(path):
+    cosine = {"name": "cosine", "final_rate": 1e-4}
+    changes = {"optimizer.learning_rate": 0.1, "schedule": cosine}
+    recipe = recipes.load(path, changes).replace({"epochs": 20})
+    steps = np.array([0, 50, 100, 150, 199, 200])
+    half_wave = (1 + np.cos(np.pi * steps / 200)) / 2
+    expected = 1e-4 + (0.1 - 1e-4) * half_wave
+    # Near the end float32 takes the difference of 1 and the cosine.
+    np.testing.assert_allclose(rates(recipe, steps), expected, rtol=1e-4)
+    assert rates(recipe, [200]) == pytest.approx([1e-4], rel=1e-4)
+    warm = recipe.replace({"schedule.warmup_epochs": 2})
+    np.testing.assert_allclose(
+        rates(warm, steps[:2]), expected[:2] * [1 / 20, 1], rtol=1e-4
+    )
+    to_zero = recipe.replace({"schedule.final_rate": None})
+    assert rates(to_zero, [200]) == pytest.approx([0], abs=1e-8)
+    for rate, message in (
+        (0.1, "below optimizer.learning_rate = 0.1"),
+        (-1, "at least 0 for name = 'cosine'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe.replace({"schedule.final_rate": rate})
 
 
 def test_training_model_takes_stored_data(path):

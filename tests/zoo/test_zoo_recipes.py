@@ -1,0 +1,139 @@
+"""Every recipe of the zoo: what it says, and that it trains."""
+
+import csv
+import math
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from keras_polynets import recipes
+from keras_polynets import zoo
+from keras_polynets.analysis.work import work_by_layer
+from keras_polynets.recipes import building
+from keras_polynets.recipes import transferring
+from keras_polynets.recipes.directory import RunDirectory
+
+NAMES = [
+    f"{name}.{tag}"
+    for name in zoo.list_models()
+    for tag in zoo.info(name)["recipes"]
+]
+# A row of a paper that this zoo has no weights for yet.
+PAPER_ROWS = [name for name in NAMES if "cifar" in name.partition(".")[2]]
+
+# Of each kind of network and of recipe one.
+TRAINED = {
+    "qresnet20.cifar10_transfer",
+    "prodpoly_resnet18_linear.cifar10_order3",
+    "quadratic_vgg7.cifar10",
+}
+COUNTED = {"resnet20.cifar10", "qresnet20.cifar10_jpeg_w8_compact"}
+
+
+def slow_but(fast):
+    """Returns the rows of papers; all but `fast` run in `make test-all`."""
+    assert fast <= set(PAPER_ROWS)
+    return [
+        pytest.param(n, marks=[] if n in fast else [pytest.mark.slow])
+        for n in PAPER_ROWS
+    ]
+
+
+def head(name):
+    """Returns the lines of the comment that begins a recipe."""
+    path = zoo.data_directory().joinpath(*name.split("."))
+    lines = path.with_suffix(".toml").read_text(encoding="utf-8").splitlines()
+    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return [line.removeprefix("# ") for line in lines[:end]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_says(name, tmp_path):
+    recipe = recipes.load(name)
+    assert recipe.name == name and recipe.model == name.partition(".")[0]
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml(defaults=False), encoding="utf-8")
+    assert recipes.load(copy) == recipe
+    table = building.optimizer_table(recipe, steps_per_epoch=391)
+    optimizer = zoo.compilation.make_optimizer(table)
+    first = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    warmup = max(1, round(recipe.schedule.warmup_epochs * 391))
+    assert first == pytest.approx(recipe.optimizer.learning_rate / warmup)
+    if recipe.schedule.epochs:
+        assert recipe.schedule.epochs[-1] < recipe.epochs
+    if recipe.transfer is not None:
+        source = transferring.source_recipe(recipe)
+        assert source.epochs == recipe.transfer.epochs > 0
+        assert source.data == recipe.data
+
+
+@pytest.mark.parametrize("name", PAPER_ROWS)
+def test_head(name):
+    lines = head(name)
+    assert re.match(
+        rf"python -m training\.train {re.escape(name)}( |$)", lines[0]
+    )
+    text = " ".join(lines)
+    for expected in ("Paper: ", "Parameters: ", " Work: ", "Time: ", "Not run"):
+        assert expected in text, expected
+
+
+@pytest.mark.parametrize("name", slow_but(COUNTED))
+def test_numbers_of_the_head(name):
+    text = " ".join(head(name))
+    recipe = recipes.load(name)
+    classes = {"classes": 100} if "cifar100" in recipe.data.name else {}
+    model = zoo.load(
+        recipe.model, weights=None, **{**classes, **recipe.overrides}
+    )
+    size = sum(math.prod(w.shape) for w in model.trainable_variables)
+    assert f"Parameters: {size:,}. " in text
+    work = sum(work_by_layer(model).values())
+    images = 50_000 - recipe.data.validation
+    assert f"the {work:,} of an image for {images:,} images." in text
+    written = float(re.search(r"Work: (\S+) multiply-adds an epoch", text)[1])
+    assert written == pytest.approx(3 * work * images, rel=5e-3)
+
+
+def small(recipe, folder):
+    """Returns a recipe for two steps of a narrow network."""
+    if "vgg" in recipe.model:
+        overrides = {"overrides.layout": [4, "M", 8, "M"]}
+    else:
+        overrides = {"overrides.width": 4, "overrides.blocks": [1, 1]}
+    changes = {"epochs": 1, "batch_size": 8, **overrides}
+    if recipe.transfer is not None:
+        changes["transfer.epochs"] = 1
+        changes["transfer.changes"] = {"batch_size": 8, **overrides}
+    if "jpeg" in recipe.data.name:
+        changes |= {"data.name": str(folder), "data.validation": 0}
+    return recipe.replace(changes)
+
+
+def write_images(folder):
+    Image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 2)):
+        for name in ("ant", "bee"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), "uint8")
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", slow_but(TRAINED))
+def test_two_steps(name, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    recipe = small(recipes.load(name), write_images(tmp_path / "set"))
+    with tfds.testing.mock_data(num_examples=16):
+        result = recipes.run(recipe, tmp_path / "run", verbose=0)
+    assert result["steps_per_epoch"] == 2 and result["epochs"] == 1
+    assert 0 <= result["test"]["accuracy"] <= 1
+    directory = RunDirectory(tmp_path / "run")
+    with open(directory.history, newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert 0 < float(row["loss"]) < math.inf
+    assert directory.source.exists() == (recipe.transfer is not None)
