@@ -117,8 +117,8 @@ def steps(model):
     graphs.check_graph(model)
     found = []
 
-    def visit(path, operation, training, args, kwargs):
-        degree, obstacle = _degree(operation, training, args, kwargs)
+    def visit(path, operation, args, kwargs):
+        degree, obstacle = _degree(operation, args, kwargs)
         several = isinstance(degree, list | tuple)
         found.append(
             Step(path, operation, max(degree) if several else degree, obstacle)
@@ -133,7 +133,7 @@ def steps(model):
     return graphs.run(model, inputs, visit), found
 
 
-def _degree(operation, training, args, kwargs):
+def _degree(operation, args, kwargs):
     """Returns the degree of a call and why it breaks the polynomial."""
     degrees = degree_rules.tensors((args, kwargs))
     if None in degrees:
@@ -142,7 +142,7 @@ def _degree(operation, training, args, kwargs):
         return 0, None
     try:
         if isinstance(operation, keras.Layer):
-            return degree_rules.of_layer(operation, degrees, training), None
+            return degree_rules.of_layer(operation, degrees), None
         return degree_rules.of_operation(operation, args, kwargs), None
     except Obstacle as obstacle:
         return None, str(obstacle)

@@ -111,20 +111,17 @@ class Degree:
         self.value = value
 
 
-def of_layer(layer, degrees, training):
+def of_layer(layer, degrees):
     """Returns the degree of what a layer yields.
 
     Args:
         layer: A built layer.
         degrees: List of integers, those of its input tensors.
-        training: Boolean, whether it acts as in training.
 
     Raises:
         Obstacle: If that is no polynomial, or not known as one.
     """
     cls = type(layer)
-    if training and _depends_on_mode(layer):
-        raise Obstacle("it is called with training=True")
     if callable(getattr(layer, "polynomial_degree", None)):
         return _own(layer, degrees)
     if getattr(layer, "quantization_mode", None):
@@ -140,19 +137,12 @@ def of_layer(layer, degrees, training):
     if cls is layers.Multiply or (cls is layers.Dot and not layer.normalize):
         return sum(degrees)
     if cls in WRAPPERS:
-        return of_layer(layer.layer, degrees, training)
+        return of_layer(layer.layer, degrees)
     if cls.__module__.startswith("keras."):
         raise Obstacle("no polynomial, or not known as one")
     raise Obstacle(
         "a custom class without a method `polynomial_degree(degrees)` that "
         "returns the degree of its output, given those of its inputs"
-    )
-
-
-def _depends_on_mode(layer):
-    return any(
-        type(x) is layers.BatchNormalization or type(x) in NOISE
-        for x in layer._flatten_layers()
     )
 
 

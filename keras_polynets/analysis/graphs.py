@@ -53,7 +53,7 @@ def calls(model, input_shapes=None):
         )
     found = []
 
-    def visit(path, operation, training, args, kwargs):
+    def visit(path, operation, args, kwargs):
         outputs = operation.compute_output_spec(*args, **kwargs)
         tensors = _tensors(outputs)
         found.append(
@@ -71,7 +71,7 @@ def calls(model, input_shapes=None):
     return found
 
 
-def run(model, inputs, visit, path=(), training=False):
+def run(model, inputs, visit, path=()):
     """Runs the graph of a model on anything that stands for its tensors.
 
     Nested models are entered.
@@ -79,13 +79,10 @@ def run(model, inputs, visit, path=(), training=False):
     Args:
         model: A functional or sequential model that is built.
         inputs: What stands for the inputs, in their structure.
-        visit: Callable `(path, operation, training, args, kwargs)` that
-            returns what stands for the outputs of a call, in the order of its
-            tensors; more than there are do no harm. `path` is as in `Call`,
-            `training` whether the graph says that the layer is to act as in
-            training.
+        visit: Callable `(path, operation, args, kwargs)` that returns what
+            stands for the outputs of a call, in the order of its tensors; more
+            than there are do no harm. `path` is as in `Call`.
         path: Tuple of strings, the names of the models around this one.
-        training: Boolean, whether the model is called as in training.
 
     Returns:
         What stands for the outputs, in their structure.
@@ -95,11 +92,9 @@ def run(model, inputs, visit, path=(), training=False):
         where = (*path, operation.name)
 
         def call(*args, **kwargs):
-            said = kwargs.get("training")
-            mode = training if said is None else said
             if is_graph(operation):
-                return run(operation, args[0], visit, where, mode)
-            return visit("/".join(where), operation, mode, args, kwargs)
+                return run(operation, args[0], visit, where)
+            return visit("/".join(where), operation, args, kwargs)
 
         return call
 

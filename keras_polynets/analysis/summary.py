@@ -14,18 +14,19 @@ from keras_polynets.analysis.activations import activation_bytes
 
 RULES = {
     "multiply_adds": (
-        "for one example: the products inside linear maps, one multiply-add "
-        "each, and Hadamard products and squares, one an element; not biases, "
-        "normalisation, scaling by constants, activation functions, pooling"
+        "count, for one example, the products inside linear maps, one "
+        "multiply-add each, and Hadamard products and squares, one an element; "
+        "not biases, normalisation, scaling by constants, activation functions "
+        "or pooling"
     ),
     "activation_bytes": (
-        "for one example: the outputs of all layers, and inside the layers of "
-        "keras_polynets those of their linear maps, each in its dtype; what "
-        "training keeps where nothing is computed again"
+        "count, for one example, the outputs of all layers, and inside the "
+        "layers of keras_polynets those of their linear maps, each in its "
+        "dtype: what training keeps where nothing is computed again"
     ),
     "degree": (
-        "of what the layer yields, as a polynomial of the input of the model, "
-        "layers as in inference, weights in general position"
+        "is that of what the layer yields, as a polynomial of the input of the "
+        "model, layers as in inference, weights in general position"
     ),
 }
 _HEADINGS = (
@@ -38,6 +39,11 @@ _HEADINGS = (
     "degree",
 )
 _NUMBERS = _HEADINGS[3:]
+_LABELS = {
+    "multiply_adds": "multiply-adds",
+    "activation_bytes": "activation bytes",
+    "degree": "degree",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,19 +152,13 @@ class ModelSummary:
         ]
 
     def _notes(self):
-        notes = [
-            f"{name.replace('_', '-' if name[0] == 'm' else ' ')} are {rule}"
-            for name, rule in self.rules.items()
-            if name != "degree"
-        ]
-        notes.append(f"the degree is that {self.rules['degree']}")
-        for column in ("multiply_adds", "activation_bytes"):
-            unknown = [
-                x.name for x in self.layers if getattr(x, column) is None
-            ]
+        notes = [f"{_LABELS[key]} {self.rules[key]}" for key in self.rules]
+        for key in ("multiply_adds", "activation_bytes"):
+            unknown = [x.name for x in self.layers if getattr(x, key) is None]
             if unknown:
                 notes.append(
-                    f"{column} not known, not in the sum: {', '.join(unknown)}"
+                    f"{_LABELS[key]} not known, not in the sum: "
+                    f"{', '.join(unknown)}"
                 )
         return notes
 

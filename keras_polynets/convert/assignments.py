@@ -44,6 +44,18 @@ def assignments(source, target):
         received = [tuple(w.shape) for w in source.weights]
         if shapes != received:
             raise Mismatch(f"expected the shapes {shapes}, received {received}")
+    return checked(pairs)
+
+
+def checked(pairs):
+    """Returns pairs of a variable and an array whose shapes are the same.
+
+    Args:
+        pairs: List of pairs of a variable and an array.
+
+    Raises:
+        Mismatch: If a shape differs.
+    """
     for variable, value in pairs:
         if tuple(variable.shape) != np.shape(value):
             raise Mismatch(

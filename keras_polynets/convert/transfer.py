@@ -1,6 +1,7 @@
 """Weights of one model in another of the same architecture."""
 
 from keras_polynets.analysis import graphs
+from keras_polynets.convert import resnet50
 from keras_polynets.convert.assignments import Mismatch
 from keras_polynets.convert.assignments import assign
 from keras_polynets.convert.assignments import assignments
@@ -16,6 +17,12 @@ def transfer_weights(source, target):
     was trained. Layers with weights are paired by their names, or, where the
     models name them differently, in the order of the graph.
 
+    From `keras.applications.ResNet50`, 101 or 152 the weights also go to a
+    `keras_polynets.models.ResNet` with its blocks, such as `resnet50` and
+    `prodpoly_resnet50`, which then gives its logits: the biases of Keras's
+    convolutions become part of the moving means of the normalisations, and
+    the second-order terms become zero.
+
     Args:
         source: A functional or sequential `keras.Model` with the weights.
         target: A functional or sequential `keras.Model` that receives them.
@@ -30,24 +37,54 @@ def transfer_weights(source, target):
     >>> source = keras_polynets.zoo.load("resnet20", weights=None)
     >>> target = keras_polynets.zoo.load("qresnet20", weights=None)
     >>> keras_polynets.convert.transfer_weights(source, target)
+    >>> source = keras.applications.ResNet50(weights="imagenet")
+    >>> target = keras_polynets.zoo.load("prodpoly_resnet50", weights=None)
+    >>> keras_polynets.convert.transfer_weights(source, target)
 
     Reference:
         - Fan et al., "Expressivity and Trainability of Quadratic Networks",
           IEEE TNNLS 2023, Section IV, weight transfer.
     """
-    pairs, errors = [], []
-    for old, new in _layer_pairs(source, target):
-        try:
-            pairs += assignments(old[1], new[1])
-        except Mismatch as error:
-            errors.append(f"{_say(*new)} from {_say(*old)}: {error}")
+    assign(assignments_of_models(source, target))
+
+
+def assignments_of_models(source, target, head=True):
+    """Returns the values that make a model compute what another one does.
+
+    Args:
+        source: As in `transfer_weights`.
+        target: As in `transfer_weights`.
+        head: Boolean, whether a ResNet50 of Keras has to give the weights of
+            the target's head.
+
+    Returns:
+        List of pairs of a variable of `target` and an array.
+
+    Raises:
+        ValueError: As in `transfer_weights`.
+    """
+    leaves = graphs.leaves(source), graphs.leaves(target)
+    if resnet50.is_transfer(*leaves):
+        pairs, errors = resnet50.transfers(*leaves, head)
+    else:
+        pairs, errors = _same_architecture(source, target)
     if errors:
         raise ValueError(
             f"The weights of {source.name!r} do not fit {target.name!r}, which "
             "is unchanged:\n  " + "\n  ".join(errors) + "\nBuild the target "
             "with the arguments of the source."
         )
-    assign(pairs)
+    return pairs
+
+
+def _same_architecture(source, target):
+    pairs, errors = [], []
+    for old, new in _layer_pairs(source, target):
+        try:
+            pairs += assignments(old[1], new[1])
+        except Mismatch as error:
+            errors.append(f"{_say(*new)} from {_say(*old)}: {error}")
+    return pairs, errors
 
 
 def _layer_pairs(source, target):

@@ -111,6 +111,10 @@ class RandomPadCrop(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output, given those of the inputs."""
+        return degrees[0]
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -169,12 +169,25 @@ class CCPConv2D(keras.layers.Layer):
         return x
 
     def compute_output_shape(self, input_shape):
+        return self.hidden_shape(input_shape, self.order + 1)
+
+    def hidden_shape(self, input_shape, order):
+        """Returns the shape of the maps that are multiplied for an order.
+
+        Args:
+            input_shape: Tuple, the shape of the input, with the batch.
+            order: Integer.
+        """
         shape = list(self.factors.compute_output_shape(input_shape))
         shape[-1 if self.data_format == "channels_last" else 1] = self.filters
         shape = tuple(shape)
-        for _ in self.pool_after:
+        for _ in range(sum(n < order for n in self.pool_after)):
             shape = self.pooling.compute_output_shape(shape)
         return shape
+
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output, given those of the inputs."""
+        return self.order * degrees[0]
 
     def get_config(self):
         config = {

@@ -130,6 +130,10 @@ class DensePolynomial(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output, given those of the inputs."""
+        return self.order * degrees[0]
+
     def get_config(self):
         config = {
             "units": self.units,

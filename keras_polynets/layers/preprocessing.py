@@ -45,5 +45,9 @@ class CaffePreprocessing(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output, given those of the inputs."""
+        return degrees[0]
+
     def get_config(self):
         return {**super().get_config(), "mean": self.mean}

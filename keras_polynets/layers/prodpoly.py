@@ -76,6 +76,10 @@ class ProdPoly(keras.layers.Layer):
             input_shape = polynomial.compute_output_shape(input_shape)
         return input_shape
 
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output, given those of the inputs."""
+        return self.order * degrees[0]
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {

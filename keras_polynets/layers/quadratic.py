@@ -9,6 +9,7 @@ from keras import regularizers
 
 from keras_polynets.initializers import reseed
 from keras_polynets.layers import neurons
+from keras_polynets.layers.degrees import after_activation
 from keras_polynets.layers.dense_polynomial import hadamard_policy
 from keras_polynets.layers.quadratic_power import recomputed
 
@@ -290,6 +291,13 @@ class QuadraticLayer(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         first = next(iter(self.branches().values()))
         return tuple(first.compute_output_shape(input_shape))
+
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output, given those of the inputs.
+
+        `None` where the activation is not known as a polynomial.
+        """
+        return after_activation(self.activation, 2 * degrees[0])
 
     def get_config(self):
         config = {

@@ -6,6 +6,7 @@ import tomllib
 import warnings
 
 from keras_polynets.zoo import directory
+from keras_polynets.zoo import imagenet
 from keras_polynets.zoo import registry
 from keras_polynets.zoo import weights as weight_files
 from keras_polynets.zoo.compilation import compile_model
@@ -32,7 +33,10 @@ def load(
             names the recipes which train it. `None` for fresh weights; disk
             and network are not touched. Or a tag, a file `*.weights.h5`, a
             folder with one such file, or a URL that ends in `#sha256=` and the
-            hash: these load or raise.
+            hash: these load or raise. For `"resnet50"` and
+            `"prodpoly_resnet50"` also `"imagenet"`, those of
+            `keras.applications.ResNet50`, which Keras downloads; the
+            second-order terms are zero then, a warm start.
         include_top: Boolean, whether the network ends in its classifier.
         classes: Integer, the number of classes; by default that of the
             weights. With another number the classifier starts fresh, the rest
@@ -78,6 +82,8 @@ def load(
     model = _build(name, arguments)
     if tag:
         _load_tag(model, name, tag, trained)
+    elif source == imagenet.TAG:
+        imagenet.load_into(model, name)
     elif source is not None:
         weight_files.load_into(model, *weight_files.locate(source))
     if class_names and (
@@ -146,6 +152,8 @@ def _resolve(name, tag, weights):
     """Returns the tag or the other source that the arguments stand for."""
     if weights is None:
         return None, None
+    if imagenet.TAG in (tag, weights) and name in imagenet.SOURCES:
+        return None, imagenet.TAG
     if weights == "auto":
         tag = tag or directory.manifest(name)["default"]
         if tag is None:
