@@ -173,8 +173,10 @@ def _looks_like_tag(weights):
 def _warn_fresh(name):
     recipes = directory.recipe_tags(name)
     commands = " or ".join(
-        f"`keras-polynets train {name}.{t}`" for t in recipes
+        f"`keras-polynets train {name}.{t}`" for t in recipes[:3]
     )
+    if len(recipes) > 3:
+        commands += f" or another of its {len(recipes)} recipes"
     warnings.warn(
         f"No trained weights of {name!r} are published: the model has fresh "
         "random weights. "

@@ -1,6 +1,5 @@
 """The variants in the table of registered residual networks, counted."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -110,64 +109,6 @@ def test_decibels_of_speech():
     decibels = np.linspace(-80, 0, 3)[:, None, None, None]
     np.testing.assert_allclose(
         ops.convert_to_numpy(model.preprocessor(decibels)).ravel(), [-1, 0, 1]
-    )
-
-
-def transferred(source, target):
-    """Copies the weights of a ResNet50 of Keras, its biases folded."""
-
-    def own(name):
-        if name == "predictions":
-            return "head"
-        stage, _, rest = name.partition("_")
-        stage = int(stage.removeprefix("conv")) - 1
-        if stage == 0:
-            return {"conv": "stem_conv", "bn": "stem_norm"}[rest]
-        block, number, kind = rest.split("_")
-        kind = {"conv": "conv", "bn": "norm"}[kind]
-        kind = f"shortcut_{kind}" if number == "0" else kind + number
-        return f"stage{stage}_{block}_{kind}"
-
-    for layer in source.layers:
-        if not layer.weights:
-            continue
-        values = layer.get_weights()
-        if isinstance(layer, keras.layers.Conv2D):
-            target.get_layer(own(layer.name)).set_weights(values[:1])
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            name = layer.name.replace("_bn", "_conv")
-            values[2] = values[2] - source.get_layer(name).get_weights()[1]
-            target.get_layer(own(layer.name)).set_weights(values)
-        else:
-            target.get_layer(own(layer.name)).set_weights(values)
-
-
-@pytest.mark.slow
-def test_prodpoly_resnet50_is_the_resnet50_of_keras_at_first():
-    arguments = {"input_shape": (64, 64, 3), "classes": 10}
-    source = keras.applications.ResNet50(
-        weights=None, classifier_activation=None, **arguments
-    )
-    rng = np.random.default_rng(0)
-    for weight in source.weights:
-        if "kernel" in weight.path:
-            continue
-        value = rng.normal(size=weight.shape, scale=0.2)
-        if "variance" in weight.path or "gamma" in weight.path:
-            value = 1 + abs(value)
-        weight.assign(value)
-    target = zoo.load("prodpoly_resnet50", weights=None, **arguments)
-    transferred(source, target)
-    images = rng.integers(0, 256, (4, 64, 64, 3)).astype("float32")
-    theirs = source.predict(
-        keras.applications.resnet50.preprocess_input(images.copy()), verbose=0
-    )
-    ours = target.predict(
-        ops.convert_to_numpy(target.preprocessor(images)), verbose=0
-    )
-    assert theirs.std() > 0
-    np.testing.assert_allclose(
-        ours / abs(theirs).max(), theirs / abs(theirs).max(), atol=1e-5
     )
 
 
