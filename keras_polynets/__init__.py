@@ -13,6 +13,7 @@ from keras_polynets import data
 from keras_polynets import distribute
 from keras_polynets import export
 from keras_polynets import layers
+from keras_polynets import metrics
 from keras_polynets import models
 from keras_polynets import optimizers
 from keras_polynets import plots
@@ -32,6 +33,7 @@ __all__ = [
     "distribute",
     "export",
     "layers",
+    "metrics",
     "models",
     "optimizers",
     "plots",

@@ -16,25 +16,26 @@ def saved_model(model, path, *, overwrite=False):
     """Writes a model with its preprocessing as a TensorFlow SavedModel.
 
     For serving: the folder needs neither Keras nor keras_polynets. The
-    network's variables, the preprocessing and the softmax are inside, and two
-    signatures take a batch of any size by the name `"images"`:
+    network's variables and the preprocessing are inside, and two signatures
+    take a batch of any size by the name `"images"`:
 
     - `serve`, which is the serving default too: float32 images in the range
       of the stored data (0 to 255 for images), not in `model.input_range`;
     - `serve_raw`: the same images as uint8.
 
-    Both give a dictionary of float32 tensors: `"logits"` and
-    `"probabilities"`, each of shape `(batch_size, classes)`. The file
+    Both give a dictionary of float32 tensors: for a classifier `"logits"` and
+    `"probabilities"`, each of shape `(batch_size, classes)`; for a denoiser
+    `"denoised"`, images in the range of the stored data. The file
     `assets.extra/keras_polynets.json` says the model's name, the names of its
     classes, and the shape of an image.
 
     The folder is written aside and then renamed, so it is whole or absent.
 
     Args:
-        model: A built `keras.Model` with one input, that gives logits. Where
-            it has a `preprocessor` (as every model of the zoo has), that
-            layer is applied first; a model without one is fed the images as
-            they come.
+        model: A built `keras.Model` with one input. Where it has a
+            `preprocessor` (as every model of the zoo has), that layer is
+            applied first; a model without one is fed the images as they come
+            and taken for a classifier that gives logits.
         path: The folder to write, for example `"serving/pn4/1"`.
         overwrite: Whether a folder that is already at `path` is replaced.
 
@@ -77,6 +78,19 @@ def saved_model(model, path, *, overwrite=False):
     return path
 
 
+def _classifier_outputs(logits):
+    """Names the outputs of a classifier.
+
+    Args:
+        logits: Tensor of shape `(batch_size, classes)`.
+
+    Returns:
+        Dictionary with the logits and their probabilities.
+    """
+    probabilities = keras.ops.softmax(logits, axis=-1)
+    return {"logits": logits, "probabilities": probabilities}
+
+
 def _image_shape(model):
     """Returns the shape of one input, or says why there is not one."""
     if keras.backend.backend() != "tensorflow":
@@ -111,16 +125,14 @@ def _archive(model, image_shape):
     preprocessor = getattr(model, "preprocessor", None)
     if preprocessor is None:
         preprocessor = keras.layers.Identity()
+    name_outputs = getattr(model, "served_outputs", _classifier_outputs)
     # A layer without weights has to be built before the archive tracks it.
     preprocessor(keras.ops.zeros((1, *(size or 1 for size in image_shape))))
 
     def serve(images):
-        logits = model(preprocessor(tf.cast(images, "float32")), training=False)
-        logits = keras.ops.cast(logits, "float32")
-        return {
-            "logits": logits,
-            "probabilities": keras.ops.softmax(logits, axis=-1),
-        }
+        x = preprocessor(tf.cast(images, "float32"))
+        outputs = keras.ops.cast(model(x, training=False), "float32")
+        return name_outputs(outputs)
 
     archive = keras.export.ExportArchive()
     archive.track(model)

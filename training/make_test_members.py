@@ -36,8 +36,7 @@ MANIFEST = """default = "fixture"
 [tags.fixture]
 weights = "fixture.weights.h5"
 sha256 = "{sha256}"
-classes = {classes}
-input_shape = {input_shape}
+{classes}input_shape = {input_shape}
 parameters = {parameters}
 """
 
@@ -54,18 +53,20 @@ def make(name, folder):
     rng = np.random.default_rng(0)
     model.set_weights([_draw(rng, w) for w in model.weights])
     images = rng.integers(0, 256, (4, *model.input_shape[1:]), dtype="uint8")
-    logits = model.predict(np.asarray(model.preprocessor(images)), verbose=0)
+    outputs = model.predict(np.asarray(model.preprocessor(images)), verbose=0)
+    classifies = outputs.ndim == 2
     facts = {
         "name": name,
         "description": zoo.info(name)["description"],
         "sha256": zoo.weights.save(model, folder / "fixture.weights.h5"),
-        "classes": model.output_shape[-1],
+        "classes": f"classes = {outputs.shape[-1]}\n" if classifies else "",
         "input_shape": list(model.input_shape[1:]),
         "span": _say(model.input_range),
         "parameters": zoo.info(name)["parameters"],
     }
     with atomic_path(folder / "fixture.reference.npz") as path:
-        np.savez_compressed(path, images=images, logits=logits)
+        outputs = {"logits" if classifies else "outputs": outputs}
+        np.savez_compressed(path, images=images, **outputs)
     for file_name, text in (("card.md", CARD), ("model.toml", MANIFEST)):
         with atomic_write(folder / file_name, "w") as file:
             file.write(text.format(**facts))
@@ -78,8 +79,9 @@ def _draw(rng, weight):
 
 
 def _say(input_range):
-    if input_range == (-1.0, 1.0):
-        return "(-1, 1)"
+    low, high = input_range
+    if np.ndim(low) == 0:
+        return f"({low:g}, {high:g})"
     return "the range of standardised images"
 
 

@@ -4,12 +4,16 @@ from keras_polynets.data.archives import place_archives
 from keras_polynets.data.arrays import ArrayDataset
 from keras_polynets.data.batches import Batches
 from keras_polynets.data.loading import load
+from keras_polynets.data.noise import gaussian_noise
+from keras_polynets.data.noise import poisson_noise
 from keras_polynets.data.split import stratified_split
 
 __all__ = [
     "ArrayDataset",
     "Batches",
+    "gaussian_noise",
     "load",
     "place_archives",
+    "poisson_noise",
     "stratified_split",
 ]

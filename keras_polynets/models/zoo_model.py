@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_polynets._training import BlockTraining
+from keras_polynets.export import _classifier_outputs
 from keras_polynets.export import saved_model
 
 
@@ -13,7 +14,8 @@ class ZooModel(BlockTraining, keras.Model):
     Subclasses build the graph in `__init__` out of flat arguments and hand
     them over as `config`. What a user needs beside the network travels with
     it: the range of its input, the layer that takes stored data there and the
-    names of the classes.
+    names of the classes. Models for another task than classification override
+    `make_loss`, `make_metrics` and `served_outputs`.
 
     Args:
         inputs: The `keras.Input` of the graph, floats in `input_range`.
@@ -94,6 +96,25 @@ class ZooModel(BlockTraining, keras.Model):
             dtype="float32",
             name="preprocessor",
         )
+
+    def make_loss(self):
+        """Returns the loss that the model is trained with."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def make_metrics(self):
+        """Returns the list of metrics that `fit` reports."""
+        return ["accuracy"]
+
+    def served_outputs(self, outputs):
+        """Names what an exported model gives.
+
+        Args:
+            outputs: Float32 tensor, what the model gives.
+
+        Returns:
+            Dictionary from a name to a tensor.
+        """
+        return _classifier_outputs(outputs)
 
     def __call__(self, inputs, *args, **kwargs):
         # Before Keras casts: stored images would pass as floats out of range.

@@ -1,5 +1,6 @@
 """The zoo: from a name to a model with its weights."""
 
+from keras_polynets.zoo import denoisers as _denoisers  # noqa: F401
 from keras_polynets.zoo import polynomial_nets as _polynomial_nets  # noqa: F401
 from keras_polynets.zoo import resnets as _resnets  # noqa: F401
 from keras_polynets.zoo import vggs as _vggs  # noqa: F401

@@ -6,6 +6,7 @@ import keras
 
 from keras_polynets import optimizers
 from keras_polynets._backend import number_of_replicas
+from keras_polynets.models import ZooModel
 
 # Enough to hide the cost of entering the compiled function; callbacks still
 # hear from a run several times a second.
@@ -15,10 +16,11 @@ STEPS_PER_EXECUTION = 50
 def compile_model(
     model, optimizer, *, steps_per_execution="auto", jit_compile="auto"
 ):
-    """Compiles a classifier with logits: loss, optimizer and accuracy.
+    """Compiles a model with the loss and the metrics of its task.
 
     Args:
-        model: A `keras.Model` that gives logits.
+        model: A `keras_polynets.models.ZooModel`, which says them, or another
+            `keras.Model`, which is taken for a classifier that gives logits.
         optimizer: A `keras.optimizers.Optimizer`, or a table such as
             `{"name": "sgd", "learning_rate": 0.001, "momentum": 0.9}`. The key
             `weight_decay` adds coupled weight decay, and `relinear` wraps it
@@ -55,10 +57,11 @@ def compile_model(
                 stacklevel=2,
             )
             steps_per_execution, jit_compile = 1, False
+    task = type(model) if isinstance(model, ZooModel) else ZooModel
     model.compile(
         optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        loss=task.make_loss(model),
+        metrics=task.make_metrics(model),
         steps_per_execution=steps_per_execution,
         jit_compile=jit_compile,
     )
