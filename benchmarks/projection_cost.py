@@ -69,6 +69,8 @@ def epoch(bound, every):
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=True,
     )
+    # What `fit` does with `Batches`: a block of steps is one computation.
+    model.__dict__["_block_batch_size"] = BATCH_SIZE
     model.make_train_function()
     if bound is not None:
         callback = callbacks.PeriodicProjection(bound, every=every)
@@ -76,12 +78,13 @@ def epoch(bound, every):
         callback.set_params({"steps": STEPS})
         callback.on_train_begin()
         callback.on_epoch_begin(0)
-    batches = iter(data.Batches(x, y, BATCH_SIZE, seed=0).dataset())
+    batches = data.Batches(x, y, BATCH_SIZE, seed=0)
+    blocks = iter(batches.dataset(STEPS_PER_EXECUTION))
     function = model.train_function
 
     def run():
         for _ in range(STEPS // STEPS_PER_EXECUTION):
-            logs = function(batches)
+            logs = function(blocks)
         float(logs["loss"])
 
     return run

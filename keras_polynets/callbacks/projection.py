@@ -222,9 +222,10 @@ def _project_tensorflow(due, targets):
         due = strategy.experimental_local_results(due)[0]
         tf.cond(due, lambda: update_all(strategy), lambda: None)
 
-    def project_here():
+    def project_here(_):
         for kernel, bias, bound in targets:
             update(kernel.value, _value(bias), bound)
+        return (False,)
 
     if tf.distribute.in_cross_replica_context():
         project_across_replicas(tf.distribute.get_strategy(), due)
@@ -233,7 +234,8 @@ def _project_tensorflow(due, targets):
             project_across_replicas, args=(due,)
         )
     else:
-        tf.cond(due, project_here, lambda: None)
+        # A loop of one turn or none: XLA's conditionals copy the kernels.
+        tf.while_loop(lambda again: again, project_here, (due,))
 
 
 class _StepHook:
