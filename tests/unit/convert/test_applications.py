@@ -7,6 +7,8 @@ from keras import applications
 
 from keras_polynets import convert
 from keras_polynets.analysis import graphs
+from tests.unit.convert.prodpoly_checks import randomize
+from tests.unit.convert.prodpoly_checks import value
 
 # The families, by their smallest member and the smallest images that it takes.
 FAMILIES = {
@@ -30,24 +32,6 @@ OTHERS = sorted(
     for name in dir(applications)
     if name[0].isupper() and name not in FAMILIES
 )
-
-
-def randomize(model, seed=0):
-    """Draws all variables, those of batch normalisation among them."""
-    rng = np.random.default_rng(seed)
-    for w in model.weights:
-        shape = tuple(w.shape)
-        if w.name in ("gamma", "moving_variance", "variance"):
-            w.assign(rng.uniform(0.5, 1.5, shape))
-        elif len(shape) > 1:
-            fan_in = np.prod(shape[:-1])
-            w.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
-        elif w.name != "count":
-            w.assign(rng.normal(0, 0.1, shape))
-
-
-def value(variable):
-    return keras.ops.convert_to_numpy(variable)
 
 
 def check(name, size):
