@@ -39,9 +39,9 @@ test-all: lint
 # TensorFlow from the checkout, JAX from the wheel (where TensorFlow is not
 # installed), PyTorch from the checkout.
 test-backends: .venv/.development .venv-jax/.ready .venv-torch/.ready
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(BACKEND_TESTS)
-	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv-jax/bin/pytest -o pythonpath= $(BACKEND_TESTS)
-	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(BACKEND_TESTS)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not slow" $(BACKEND_TESTS)
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv-jax/bin/pytest -o pythonpath= -m "not slow" $(BACKEND_TESTS)
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m "not slow" $(BACKEND_TESTS)
 
 # Writes the list of public names again, to be read before it is committed.
 golden: .venv/.development

@@ -20,11 +20,12 @@ def main(argv=None):
 
 
 def compare(name, order, options):
-    """Returns the rows of one model, PyTorch and ours in turn."""
-    ours, torch_times = [], {"tensors": [], "loader": []}
+    """Returns the rows of one model: ours, its products and PyTorch in turn."""
+    ours, products, torch_times = [], [], {"tensors": [], "loader": []}
     epochs = -(-options.rounds // TURNS)
     for _ in range(TURNS):
         ours += fit_epochs(name, max(epochs, EPOCHS))
+        products += products_epochs(order, epochs)
         if options.torch_python:
             found = measuring.run_json(
                 options.torch_python,
@@ -37,7 +38,6 @@ def compare(name, order, options):
             for kind, part in found.items():
                 torch_times[kind] += part
     rows = [rate(f"{name}: keras_polynets, fit", ours)]
-    products = products_epochs(order, options.rounds)
     rows.append(rate(f"{name}: its two matrix products alone", products))
     for kind, label in (
         ("tensors", "PyTorch, loop over tensors in memory"),

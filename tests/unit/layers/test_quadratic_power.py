@@ -219,18 +219,3 @@ def test_two_replicas_and_xla_train_as_one():
     assert process.returncode == 0, process.stderr
     differences = json.loads(process.stdout.splitlines()[-1])
     assert max(differences) < 1e-5
-
-
-@pytest.mark.slow
-def test_growth_of_the_peak_of_memory():
-    """Also where the graph optimizer could merge the two squares."""
-    from benchmarks import quadratic_memory as benchmark
-
-    depths = benchmark.SHALLOW, benchmark.DEEP
-    first, second = (
-        np.diff([benchmark.peak(kind, depth) for depth in depths])[0]
-        / (benchmark.DEEP - benchmark.SHALLOW)
-        for kind in benchmark.KINDS
-    )
-    assert 0.9 < first < 1.2
-    assert 2.9 < second < benchmark.TARGET * (first + benchmark.FACTORS)
