@@ -8,6 +8,7 @@ from keras import ops
 from keras_polynets import constraints
 from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import unknown_name
+from keras_polynets.optimizers._delegating import innermost
 
 
 class PeriodicProjection(keras.callbacks.Callback):
@@ -203,7 +204,7 @@ def _project_stateless(due, targets):
 
 
 def _project_tensorflow(due, targets):
-    """Assigns inside a conditional, so that steps that skip copy nothing."""
+    """Assigns only where it is due, so that steps that skip copy nothing."""
     import tensorflow as tf
 
     def update(kernel, bias, bound):
@@ -247,9 +248,7 @@ class _StepHook:
 
     def __init__(self, model, after_apply):
         self.model = model
-        self.optimizer = model.optimizer
-        while hasattr(self.optimizer, "inner_optimizer"):
-            self.optimizer = self.optimizer.inner_optimizer
+        self.optimizer = innermost(model.optimizer)
         self.after_apply = after_apply
 
     def install(self):

@@ -133,9 +133,3 @@ class ConvPolynomialNet(ZooModel):
             dtype=policy,
             **kwargs,
         )
-
-    @property
-    def head(self):
-        return (
-            self.get_layer("head") if self._arguments["include_top"] else None
-        )

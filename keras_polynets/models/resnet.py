@@ -221,12 +221,6 @@ class ResNet(ZooModel):
         with recursion_to(20 * sum(blocks)):
             super().__init__(inputs, x, config=config, dtype=policy, **kwargs)
 
-    @property
-    def head(self):
-        return (
-            self.get_layer("head") if self._arguments["include_top"] else None
-        )
-
     def make_preprocessor(self):
         if self._arguments["preprocessing"] == "caffe":
             return CaffePreprocessing(dtype="float32", name="preprocessor")

@@ -122,12 +122,6 @@ class VGG(ZooModel):
             **kwargs,
         )
 
-    @property
-    def head(self):
-        return (
-            self.get_layer("head") if self._arguments["include_top"] else None
-        )
-
 
 def _convolutions(x, layout, neuron, branch_normalization, activation, policy):
     index, pools = 0, 0

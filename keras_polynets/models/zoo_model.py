@@ -77,8 +77,11 @@ class ZooModel(BlockTraining, keras.Model):
 
     @property
     def head(self):
-        """The layer whose shape depends on the classes, `None` without top."""
-        return None
+        """The layer whose shape depends on the classes, `None` without top.
+
+        That is the layer named `"head"`; a subclass may have another one.
+        """
+        return next((x for x in self.layers if x.name == "head"), None)
 
     @property
     def preprocessor(self):

@@ -53,13 +53,21 @@ CIFAR_COLOURS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 TWO_MAPS = {"order": 2, "operand_map": "conv", "product_map": "all"}
 
 
-def _build(name, kwargs, colours=None, **defaults):
-    """Returns the network, its input standardised by `colours`."""
+def build(name, kwargs, colours=None, network=ResNet, **defaults):
+    """Returns the network, its input standardised by `colours`.
+
+    Args:
+        name: The name of the network.
+        kwargs: What a user asked for; it goes before `defaults`.
+        colours: Means and deviations of the channels, or `None`.
+        network: The class of the network.
+        **defaults: Arguments of the class.
+    """
     arguments = {"name": name, "input_shape": (32, 32, 3), **defaults, **kwargs}
     if colours is not None and arguments.get("preprocessing") != "caffe":
         channels = arguments["input_shape"][-1]
         arguments.setdefault("input_range", standardised(colours, channels))
-    return ResNet(**arguments)
+    return network(**arguments)
 
 
 def standardised(colours, channels):
@@ -90,7 +98,7 @@ def _of_stem(stem):
 
 def _cifar(name, depth, kwargs, **defaults):
     """Returns a network of three stages of `(depth - 2) / 6` blocks."""
-    return _build(
+    return build(
         name,
         kwargs,
         IMAGENET_COLOURS,
@@ -107,32 +115,32 @@ def _cifar(name, depth, kwargs, **defaults):
 @register(**RESNET, parameters=11_173_962)
 def resnet18(stem="cifar", **kwargs):
     """ResNet18: for 32 × 32 images, or with stem="imagenet" for ImageNet."""
-    return _build("resnet18", kwargs, **_of_stem(stem))
+    return build("resnet18", kwargs, **_of_stem(stem))
 
 
 @register(**RESNET, parameters=21_282_122)
 def resnet34(stem="cifar", **kwargs):
     """ResNet34: for 32 × 32 images, or with stem="imagenet" for ImageNet."""
     blocks = {"blocks": (3, 4, 6, 3)}
-    return _build("resnet34", kwargs, **blocks, **_of_stem(stem))
+    return build("resnet34", kwargs, **blocks, **_of_stem(stem))
 
 
 @register(**PRODPOLY, parameters=6_009_930)
 def prodpoly_resnet18(**kwargs):
     """Prodpoly-ResNet in the place of ResNet18, with two blocks fewer."""
-    return _build("prodpoly_resnet18", kwargs, blocks=(2, 2, 1, 1), **TWO_MAPS)
+    return build("prodpoly_resnet18", kwargs, blocks=(2, 2, 1, 1), **TWO_MAPS)
 
 
 @register(**PRODPOLY, parameters=12_976_970)
 def prodpoly_resnet34(**kwargs):
     """Prodpoly-ResNet in the place of ResNet34, with six blocks fewer."""
-    return _build("prodpoly_resnet34", kwargs, blocks=(3, 3, 2, 2), **TWO_MAPS)
+    return build("prodpoly_resnet34", kwargs, blocks=(3, 3, 2, 2), **TWO_MAPS)
 
 
 @register(**PRODPOLY, parameters=14_663_076)
 def prodpoly_resnet34_cifar100(**kwargs):
     """Prodpoly-ResNet in the place of ResNet34, for CIFAR-100."""
-    return _build(
+    return build(
         "prodpoly_resnet34_cifar100",
         kwargs,
         blocks=(3, 4, 3, 2),
@@ -143,7 +151,7 @@ def prodpoly_resnet34_cifar100(**kwargs):
 
 def _speech(name, kwargs, **defaults):
     # A log-mel spectrogram in decibels below its loudest value.
-    return _build(
+    return build(
         name,
         kwargs,
         input_shape=(32, 32, 1),
@@ -171,7 +179,7 @@ def prodpoly_resnet34_speech(**kwargs):
 
 
 def _resnet50(name, kwargs, **defaults):
-    return _build(
+    return build(
         name,
         kwargs,
         IMAGENET_COLOURS,
@@ -214,20 +222,20 @@ def prodpoly_resnet50(**kwargs):
 @register(**PRODPOLY | {"paper": CVPR}, parameters=11_173_962)
 def resnet18_linear(**kwargs):
     """ResNet18 without activation functions: affine, a baseline."""
-    return _build("resnet18_linear", kwargs, activation=None)
+    return build("resnet18_linear", kwargs, activation=None)
 
 
 @register(**PRODPOLY | {"paper": CVPR}, parameters=11_173_962)
 def prodpoly_resnet18_linear(**kwargs):
     """Prodpoly-ResNet without activations: degree order ** blocks."""
     linear = {"activation": None, "order": 2}
-    return _build("prodpoly_resnet18_linear", kwargs, **linear)
+    return build("prodpoly_resnet18_linear", kwargs, **linear)
 
 
 @register(**PRODPOLY | {"optimizer": sgd(0.1, 1e-4)}, parameters=11_693_352)
 def pinet18(**kwargs):
     """Π-net of 18 layers for ImageNet, without activation functions."""
-    return _build(
+    return build(
         "pinet18",
         kwargs,
         **_of_stem("imagenet"),
@@ -244,7 +252,7 @@ def pinet18(**kwargs):
 @register(**PRODPOLY | {"optimizer": sgd(0.01, 5e-4)}, parameters=6_825_553)
 def ncp_prodpoly_cifar10(**kwargs):
     """Product of polynomials by NCP, without activation functions."""
-    return _build(
+    return build(
         "ncp_prodpoly_cifar10",
         kwargs,
         blocks=(2, 2, 2, 1),
@@ -322,13 +330,13 @@ def qresnet110(**kwargs):
 def qresnet18(**kwargs):
     """QResNet18 for ImageNet: ResNet18 with quadratic neurons."""
     quadratic = {"neuron": "full", "initialization": "fan_in_blocks"}
-    return _build("qresnet18", kwargs, **_of_stem("imagenet"), **quadratic)
+    return build("qresnet18", kwargs, **_of_stem("imagenet"), **quadratic)
 
 
 @register(**QRESNET, parameters=63_992_744)
 def qresnet34(**kwargs):
     """QResNet34 for ImageNet: ResNet34 with quadratic neurons."""
-    return _build(
+    return build(
         "qresnet34",
         kwargs,
         **_of_stem("imagenet"),
@@ -348,7 +356,7 @@ def qresnet34(**kwargs):
 )
 def quadratic_resnet14(**kwargs):
     """ResNet14 with the quadratic neurons of QuadraLib."""
-    return _build(
+    return build(
         "quadratic_resnet14",
         kwargs,
         CIFAR_COLOURS,
@@ -364,7 +372,7 @@ def quadratic_resnet14(**kwargs):
 def test_prodpoly_resnet(**kwargs):
     """Toy member of the prodpoly residual networks, for tests."""
     small = {"input_shape": (8, 8, 3), "classes": 3, "width": 4}
-    return _build(
+    return build(
         "test_prodpoly_resnet", kwargs, blocks=(1, 1), **small, **TWO_MAPS
     )
 

@@ -1,32 +1,35 @@
 """The plain convolutional networks (VGG), quadratic and not."""
 
+import functools
+
 from keras_polynets.layers import square
 from keras_polynets.models import VGG
 from keras_polynets.models.vgg import VGG7
 from keras_polynets.zoo.registry import register
 from keras_polynets.zoo.resnets import CIFAR_COLOURS
 from keras_polynets.zoo.resnets import IMAGENET_COLOURS
+from keras_polynets.zoo.resnets import QRESNET
 from keras_polynets.zoo.resnets import QUADRALIB
 from keras_polynets.zoo.resnets import RELINEAR
+from keras_polynets.zoo.resnets import build
 from keras_polynets.zoo.resnets import sgd
-from keras_polynets.zoo.resnets import standardised
 
 SIMONYAN = (
     "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale "
     "Image Recognition, ICLR 2015"
 )
-CIFAR100 = {"optimizer": sgd(0.1, 1e-4)}
 QUADRATIC = {"family": "quadratic VGG nets", "paper": RELINEAR}
 
 
-def _build(name, kwargs, colours, **defaults):
-    arguments = {"name": name, "input_shape": (32, 32, 3), **defaults, **kwargs}
-    channels = arguments["input_shape"][-1]
-    arguments.setdefault("input_range", standardised(colours, channels))
-    return VGG(**arguments)
+_build = functools.partial(build, network=VGG)
 
 
-@register(family="VGG nets", paper=SIMONYAN, parameters=14_774_436, **CIFAR100)
+@register(
+    family="VGG nets",
+    paper=SIMONYAN,
+    parameters=14_774_436,
+    optimizer=sgd(0.1, 1e-4),
+)
 def vgg16(**kwargs):
     """VGG16 for 32 × 32 images, with batch normalisation and a small head."""
     return _build("vgg16", kwargs, IMAGENET_COLOURS, classes=100)
@@ -35,10 +38,7 @@ def vgg16(**kwargs):
 @register(
     **QUADRATIC,
     parameters=44_203_812,
-    optimizer={
-        **CIFAR100["optimizer"],
-        "relinear": {"gate_factor": 1e-4, "power_factor": 1e-4},
-    },
+    optimizer=QRESNET["optimizer"],
 )
 def quadratic_vgg16(**kwargs):
     """Quadratic-VGG16: VGG16 with quadratic neurons."""

@@ -6,6 +6,8 @@ import pytest
 
 from keras_polynets.optimizers import CoupledWeightDecay
 from keras_polynets.optimizers import LossScaleOptimizer
+from tests.unit.optimizers.saving import check_saved_model_brings_back
+from tests.unit.optimizers.saving import make_model
 
 
 def torch_sgd(weights, gradient, steps, rate, momentum, decay):
@@ -15,17 +17,6 @@ def torch_sgd(weights, gradient, steps, rate, momentum, decay):
         velocity = momentum * velocity + gradient(weights) + decay * weights
         weights = weights - rate * velocity
     return weights
-
-
-def make_model():
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(1, bias_initializer="ones"),
-        ]
-    )
-    return model
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -103,21 +94,9 @@ def test_learning_rate_can_be_read_and_set():
 
 def test_saved_model_brings_the_optimizer_back(tmp_path):
     inner = keras.optimizers.SGD(0.1, momentum=0.9)
-    model = make_model()
-    model.compile(CoupledWeightDecay(inner, 0.05), "mse")
-    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
-    model.fit(x, y, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert type(again.optimizer) is CoupledWeightDecay
-    for m in (model, again):
-        m.fit(x, y, verbose=0, epochs=2)
-    for ours, theirs in zip(again.weights, model.weights, strict=True):
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(ours),
-            keras.ops.convert_to_numpy(theirs),
-            rtol=1e-6,
-        )
+    check_saved_model_brings_back(
+        CoupledWeightDecay(inner, 0.05), tmp_path / "model.keras"
+    )
 
 
 def test_arguments_are_checked():

@@ -1,39 +1,16 @@
 """Loss scaling on several replicas."""
 
 import keras
-import numpy as np
 
 from keras_polynets.optimizers import LossScaleOptimizer
-
-
-def make_model():
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(1, bias_initializer="ones"),
-        ]
-    )
-    return model
+from tests.unit.optimizers.saving import check_saved_model_brings_back
 
 
 def test_saved_model_brings_the_optimizer_back(tmp_path):
     inner = keras.optimizers.SGD(0.1, momentum=0.9)
-    model = make_model()
-    model.compile(LossScaleOptimizer(inner), "mse")
-    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
-    model.fit(x, y, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert type(again.optimizer) is LossScaleOptimizer
-    for m in (model, again):
-        m.fit(x, y, verbose=0, epochs=2)
-    for ours, theirs in zip(again.weights, model.weights, strict=True):
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(ours),
-            keras.ops.convert_to_numpy(theirs),
-            rtol=1e-6,
-        )
+    check_saved_model_brings_back(
+        LossScaleOptimizer(inner), tmp_path / "model.keras"
+    )
 
 
 OVERFLOW = """
