@@ -9,6 +9,7 @@ import tempfile
 import keras
 
 INPUT_NAME = "images"
+WAVES_NAME = "waves"
 METADATA_FILE = pathlib.Path("assets.extra") / "keras_polynets.json"
 
 
@@ -22,6 +23,9 @@ def saved_model(model, path, *, overwrite=False):
     - `serve`, which is the serving default too: float32 images in the range
       of the stored data (0 to 255 for images), not in `model.input_range`;
     - `serve_raw`: the same images as uint8.
+
+    Models for speech take wave forms of any length by the name `"waves"`: as
+    float32 in -1 to 1, or as int16.
 
     Both give a dictionary of float32 tensors: for a classifier `"logits"` and
     `"probabilities"`, each of shape `(batch_size, classes)`; for a denoiser
@@ -115,7 +119,7 @@ def _image_shape(model):
             f"Model {model.name!r} has {len(model.inputs)} inputs and "
             f"{len(model.outputs)} outputs."
         )
-    return tuple(model.inputs[0].shape[1:])
+    return tuple(getattr(model, "stored_shape", model.inputs[0].shape[1:]))
 
 
 def _archive(model, image_shape):
@@ -130,15 +134,17 @@ def _archive(model, image_shape):
     preprocessor(keras.ops.zeros((1, *(size or 1 for size in image_shape))))
 
     def serve(images):
-        x = preprocessor(tf.cast(images, "float32"))
+        x = tf.cast(preprocessor(images), "float32")
         outputs = keras.ops.cast(model(x, training=False), "float32")
         return name_outputs(outputs)
 
     archive = keras.export.ExportArchive()
     archive.track(model)
     # The first endpoint becomes the serving default.
-    for name, dtype in (("serve", tf.float32), ("serve_raw", tf.uint8)):
-        signature = tf.TensorSpec((None, *image_shape), dtype, name=INPUT_NAME)
+    stored = tf.as_dtype(getattr(model, "stored_dtype", "uint8"))
+    input_name = WAVES_NAME if stored == tf.int16 else INPUT_NAME
+    for name, dtype in (("serve", tf.float32), ("serve_raw", stored)):
+        signature = tf.TensorSpec((None, *image_shape), dtype, name=input_name)
         archive.add_endpoint(name, serve, input_signature=[signature])
     return archive
 

@@ -23,6 +23,9 @@ class ConvertedModel(ZooModel):
             `keras.Model(inputs, outputs)`.
         head: Optional string, the name of the layer whose shape depends on the
             classes.
+        preprocessor: Optional `keras.layers.Layer`, the preprocessor of the
+            source; by default a linear map of the range of the data.
+        stored: Optional pair of the shape and the dtype of stored examples.
         **kwargs: `input_range`, `data_range`, `class_names`, `name`, `dtype`
             and `trainable` of `keras_polynets.models.ZooModel`.
 
@@ -42,18 +45,43 @@ class ConvertedModel(ZooModel):
 
     # Keras builds a functional model from its config where `__init__` takes
     # `*args` and `**kwargs`.
-    def __init__(self, *args, head=None, **kwargs):
+    def __init__(
+        self, *args, head=None, preprocessor=None, stored=None, **kwargs
+    ):
+        if isinstance(preprocessor, dict):
+            preprocessor = keras.saving.deserialize_keras_object(preprocessor)
         self.__dict__["_head"] = head
+        self.__dict__["_given"] = preprocessor
+        self.__dict__["_stored"] = stored
         inputs, outputs = (
             kwargs.pop(name, None) for name in ("inputs", "outputs")
         )
         graph = args or (inputs, outputs)
-        super().__init__(*graph, config={"head": head}, **kwargs)
+        config = {"head": head, "stored": stored}
+        if preprocessor is not None:
+            config["preprocessor"] = keras.saving.serialize_keras_object(
+                preprocessor
+            )
+        super().__init__(*graph, config=config, **kwargs)
 
     @property
     def head(self):
         name = self.__dict__["_head"]
         return None if name is None else self.get_layer(name)
+
+    @property
+    def stored_shape(self):
+        stored = self.__dict__["_stored"]
+        return tuple(stored[0]) if stored else super().stored_shape
+
+    @property
+    def stored_dtype(self):
+        stored = self.__dict__["_stored"]
+        return stored[1] if stored else super().stored_dtype
+
+    def make_preprocessor(self):
+        given = self.__dict__["_given"]
+        return super().make_preprocessor() if given is None else given
 
     def get_config(self):
         # The graph as Keras writes it, over what the zoo adds.
@@ -124,6 +152,8 @@ def _converted(model, graph):
         graph._inputs_struct,
         graph._outputs_struct,
         head=None if model.head is None else model.head.name,
+        preprocessor=model.preprocessor,
+        stored=(list(model.stored_shape), model.stored_dtype),
         input_range=model.input_range,
         data_range=model.data_range,
         class_names=model.class_names,

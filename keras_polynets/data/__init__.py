@@ -7,6 +7,7 @@ from keras_polynets.data.loading import load
 from keras_polynets.data.noise import gaussian_noise
 from keras_polynets.data.noise import poisson_noise
 from keras_polynets.data.split import stratified_split
+from keras_polynets.data.wav import read_wav
 
 __all__ = [
     "ArrayDataset",
@@ -15,5 +16,6 @@ __all__ = [
     "load",
     "place_archives",
     "poisson_noise",
+    "read_wav",
     "stratified_split",
 ]

@@ -1,6 +1,7 @@
 """Builders of tensorflow-datasets (TFDS) and where TFDS keeps things."""
 
 import errno
+import importlib
 import importlib.util
 import pathlib
 
@@ -15,6 +16,8 @@ def builder(name, data_dir=None):
         data_dir: The data folder of TFDS, by default its own.
     """
     tfds = _import_tfds(name)
+    # Registers the builder of this package with TFDS.
+    importlib.import_module("keras_polynets.data.speech_commands")
     if data_dir is not None:
         data_dir = pathlib.Path(data_dir).expanduser()
     try:

@@ -1,20 +1,15 @@
 """Images in folders of classes, on disk or in an archive."""
 
-import gzip
 import io
-import os
 import pathlib
-import stat
-import tarfile
-import zipfile
-import zlib
 
 import keras
 import numpy as np
 
 from keras_polynets.data.arrays import ArrayDataset
+from keras_polynets.data.members import check_exists
+from keras_polynets.data.members import files_of
 
-SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 IMAGES = (".jpg", ".jpeg", ".png")
 LAYOUT = "train/<class>/*.jpg (or .png) and test/<class>/*"
 
@@ -26,14 +21,11 @@ def load_class_folders(path):
     in the order of theirs, whatever the order in the archive.
 
     Args:
-        path: A folder, or an archive whose name ends in one of `SUFFIXES`.
+        path: A folder, or an archive whose name ends in one of
+            `members.SUFFIXES`.
     """
     path = pathlib.Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist. Expected a folder or an archive "
-            f"({', '.join(SUFFIXES)}) that holds {LAYOUT}."
-        )
+    check_exists(path, LAYOUT)
     images = _decode_all(path)
     class_names = _class_names(path, images)
     arrays = [
@@ -54,7 +46,7 @@ def _decode_all(path):
     progress = keras.utils.Progbar(None, unit_name="image")
     images = {}
     first = None
-    for name, content in _files_of(path):
+    for name, content in files_of(path, is_image):
         key = pathlib.PurePosixPath(name).parts[-3:]
         image = _decode(content, f"{name} in {path}")
         first = first or (name, image.shape)
@@ -130,21 +122,8 @@ def _arrays(images, split, class_names):
     return x, np.array([labels[c] for _, c, _ in keys], "int32")
 
 
-def _files_of(path):
-    """Yields `(name, bytes)` of every image of the layout."""
-    if path.is_dir():
-        return _folder_files(path)
-    if path.name.endswith(".zip"):
-        return _checked(path, _zip_files(path))
-    if path.name.endswith(SUFFIXES):
-        return _checked(path, _tar_files(path))
-    raise ValueError(
-        f"{path} is neither a folder nor an archive. Expected a name that "
-        f"ends in {', '.join(SUFFIXES)}."
-    )
-
-
-def _is_wanted(name):
+def is_image(name):
+    """Whether a file is an image of the layout, by its name."""
     parts = pathlib.PurePosixPath(name).parts
     return (
         len(parts) >= 3
@@ -152,75 +131,3 @@ def _is_wanted(name):
         and not parts[-1].startswith(".")
         and name.lower().endswith(IMAGES)
     )
-
-
-def _folder_files(folder):
-    for split in ("train", "test"):
-        for path in sorted(folder.glob(f"{split}/*/*")):
-            name = path.relative_to(folder).as_posix()
-            if _is_wanted(name):
-                yield name, path.read_bytes()
-
-
-def _tar_files(path):
-    opener = open if path.name.endswith(".tar") else gzip.open
-    with (
-        opener(path, "rb") as packed,
-        tarfile.open(fileobj=packed, mode="r|") as archive,
-    ):
-        for member in archive:
-            _check_member(path, member.name, member.isfile() or member.isdir())
-            if member.isfile() and _is_wanted(member.name):
-                yield member.name, archive.extractfile(member).read()
-        # To the end, so that gzip checks its sum.
-        while packed.read(1 << 20):
-            pass
-    if opener is open:
-        _check_end(path)
-
-
-def _check_end(path):
-    """A cut between two members shows only by the absent end mark."""
-    with open(path, "rb") as packed:
-        packed.seek(-min(1024, path.stat().st_size), os.SEEK_END)
-        if packed.read().strip(b"\0"):
-            raise EOFError("the end mark is missing")
-
-
-def _zip_files(path):
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            _check_member(
-                path, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR)
-            )
-            if not member.is_dir() and _is_wanted(member.filename):
-                yield member.filename, archive.read(member)
-
-
-def _check_member(path, name, is_plain):
-    """Refuses what would lie outside if the archive were extracted."""
-    parts = pathlib.PureWindowsPath(name)
-    if not is_plain or parts.drive or parts.root or ".." in parts.parts:
-        raise ValueError(
-            f"{path} is refused: its member {name!r} is "
-            + ("outside the archive." if is_plain else "a link or a device.")
-            + " Expected plain files and folders."
-        )
-
-
-def _checked(path, files):
-    """Explains a truncated or damaged archive."""
-    try:
-        yield from files
-    except (
-        EOFError,
-        OSError,
-        zlib.error,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(
-            f"The archive {path} ({path.stat().st_size:,} bytes) is truncated "
-            f"or damaged: {error}. Get it again."
-        ) from error

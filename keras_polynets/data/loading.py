@@ -2,14 +2,16 @@
 
 import pathlib
 
+from keras_polynets.data import members
 from keras_polynets.data import sample
-from keras_polynets.data.class_folders import SUFFIXES
+from keras_polynets.data import speech
+from keras_polynets.data.class_folders import is_image
 from keras_polynets.data.class_folders import load_class_folders
 from keras_polynets.data.prepared import load_prepared
 
 
-def load(name, *, archives=None, data_dir=None):
-    """Loads an image classification set as arrays.
+def load(name, *, archives=None, data_dir=None, split=None):
+    """Loads a set of images or of spoken words as arrays.
 
     Args:
         name: One of:
@@ -18,40 +20,59 @@ def load(name, *, archives=None, data_dir=None):
               of Fashion-MNIST that lie inside the package;
             - the name of a set of tensorflow-datasets (TFDS) whose images
               have one size, for example `"fashion_mnist"`, `"kmnist"`,
-              `"emnist/letters"` or `"cifar10"`;
+              `"emnist/letters"` or `"cifar10"`, or with recordings;
+            - `"speech_commands35"`: Speech Commands v0.02 with its 35 words,
+              prepared by a TFDS builder of this package (3.4 GB in memory);
             - the path of a folder, or of a `.tar.gz`, `.tgz`, `.tar` or
               `.zip` archive, that holds `train/<class>/*` and
-              `test/<class>/*` as JPEG or PNG images of one size. An archive
-              is read as a stream, nothing is extracted. A path that could be
-              a name is written `./path`.
+              `test/<class>/*` as JPEG or PNG images of one size, or as wav
+              files; or the folders of Speech Commands with its two lists; or
+              the files `<word>_<speaker>_<index>.wav` of the Free Spoken
+              Digit Dataset. An archive is read as a stream, nothing is
+              extracted. A path that could be a name is written `./path`.
         archives: For a set of TFDS: folder of its archives, for machines
             without a network (see `data.place_archives`).
         data_dir: For a set of TFDS: the data folder of TFDS.
+        split: For spoken digits, what is held out: `"index"` (the default),
+            the recordings 0 to 4 of each speaker and digit for the test;
+            `"speaker:NAME"`, all recordings of one speaker; or
+            `"speaker:NAME,NAME"`, those of a second one to select models.
 
     Returns:
         A `data.ArrayDataset` with the images as they are stored, uint8 from 0
-        to 255.
+        to 255, or with recordings of one second at 16 kHz, int16: of another
+        rate they are resampled, shorter ones end in silence, longer ones are
+        cut.
 
     Raises:
         ImportError: If tensorflow-datasets or Pillow is needed and missing.
         FileNotFoundError: If a path does not exist, or the set is neither
             prepared, nor among local archives, nor downloadable.
-        ValueError: If the name is unknown, an archive is damaged, or the
-            images do not form arrays.
+        ValueError: If the name or the split is unknown, an archive is
+            damaged, a file is no image or no audio, or the images do not form
+            arrays.
         OSError: If the data folder of TFDS cannot be written.
 
     Example:
 
     >>> sample = keras_polynets.data.load("fashion_mnist_sample")
     >>> cifar10 = keras_polynets.data.load("~/data/cifar10_jpeg.tar.gz")
+    >>> digits = keras_polynets.data.load("fsdd.tar.gz", split="speaker:theo")
     """
-    if name == sample.NAME:
-        return sample.load_sample()
     if not isinstance(name, str | pathlib.PurePath):
         raise TypeError(
             "Argument `name` must be the name of a data set or a path. "
             f"Received: {name!r} of type {type(name).__name__}"
         )
+    if _is_path(name) and _holds_recordings(name):
+        return speech.load_speech(name, split)
+    if split:
+        raise ValueError(
+            "Argument `split` is for files of spoken words, given by their "
+            f"path. Received: name={str(name)!r}, split={split!r}"
+        )
+    if name == sample.NAME:
+        return sample.load_sample()
     if _is_path(name):
         return load_class_folders(name)
     return load_prepared(name, archives, data_dir)
@@ -63,6 +84,18 @@ def _is_path(name):
     return (
         name.startswith(("/", ".", "~"))
         or "\\" in name
-        or name.endswith(SUFFIXES)
+        or name.endswith(members.SUFFIXES)
         or (pathlib.Path(name) / "train").is_dir()
     )
+
+
+def _holds_recordings(name):
+    """Whether a path holds wav files, by the first file of a known kind."""
+    path = pathlib.Path(name).expanduser()
+    if not path.exists():
+        return False
+    for first, _ in members.files_of(
+        path, lambda name: is_image(name) or speech.is_recording(name)
+    ):
+        return speech.is_recording(first)
+    return False

@@ -11,6 +11,7 @@ import urllib.request
 import numpy as np
 
 from keras_polynets.data import builders
+from keras_polynets.data import wav
 from keras_polynets.data.archives import DEBIAN
 from keras_polynets.data.archives import file_name
 from keras_polynets.data.archives import place_for
@@ -23,48 +24,70 @@ RETRIES = 2
 
 
 def load_prepared(name, archives=None, data_dir=None):
-    """Returns a TFDS image classification set as an `ArrayDataset`.
+    """Returns a TFDS set of images or recordings as an `ArrayDataset`.
 
     A set that is not prepared yet is prepared from local archives, as
     `data.place_archives` finds them, and what is missing is downloaded.
     """
     builder = builders.builder(name, data_dir)
-    image_key, label_key = _keys(builder, name)
+    keys = _keys(builder, name)
     if not builder.is_prepared():
-        _prepare(builder, name, archives)
+        prepare(builder, name, archives)
     train, test = _split_names(builder, name)
-    x_train, y_train = _read(builder, train, image_key, label_key)
-    x_test, y_test = _read(builder, test, image_key, label_key)
+    audio = _rate(builder, keys) is not None
+    read = _read_recordings if audio else _read_images
+    x_train, y_train = read(builder, train, keys)
+    x_test, y_test = read(builder, test, keys)
     return ArrayDataset(
         name=name,
         x_train=x_train,
         y_train=y_train,
         x_test=x_test,
         y_test=y_test,
-        class_names=tuple(builder.info.features[label_key].names),
+        class_names=tuple(builder.info.features[keys[1]].names),
         source=(
             f"{builder.info.full_name} of tensorflow-datasets, splits "
             f"{train!r} and {test!r}."
         ),
+        **(_of_recordings(builder, test, keys) if audio else {}),
     )
 
 
 def _keys(builder, name):
-    """Returns the names of the image and of the label among the features."""
+    """Returns the names of the input and of the label among the features."""
     from tensorflow_datasets import features
 
     keys = builder.info.supervised_keys
-    expected = (features.Image, features.ClassLabel)
+    expected = ((features.Image, features.Audio), features.ClassLabel)
     if keys and len(keys) == 2 and all(isinstance(k, str) for k in keys):
         received = [builder.info.features[key] for key in keys]
         if all(map(isinstance, received, expected)):
-            _check_storage(received[0], name)
+            if isinstance(received[0], features.Image):
+                _check_storage(received[0], name)
+            else:
+                _check_audio(received[0], name)
             return keys
     raise ValueError(
-        f"{name!r} is not an image classification set: expected one image and "
-        f"one class label as supervised keys, received {keys} of the features "
+        f"{name!r} is not a classification set of images or recordings: "
+        "expected one image or recording and one class label as supervised "
+        f"keys, received {keys} of the features "
         f"{dict(builder.info.features)}."
     )
+
+
+def _check_audio(audio, name):
+    if audio.sample_rate is None or audio.shape != (None,):
+        raise ValueError(
+            f"Recordings need one channel and a known rate. Those of {name!r} "
+            f"have the shape {audio.shape} and the rate {audio.sample_rate}. "
+            "Write them as wav files train/<word>/* and test/<word>/* and give "
+            "that folder's path."
+        )
+
+
+def _rate(builder, keys):
+    """Returns the rate of recordings, `None` for images."""
+    return getattr(builder.info.features[keys[0]], "sample_rate", None)
 
 
 def _check_storage(image, name):
@@ -81,10 +104,13 @@ def _check_storage(image, name):
         )
 
 
+def _known_splits(builder):
+    # Under tfds.testing.mock_data there are none.
+    return builder.info.splits or getattr(builder, "SPLITS", ("train", "test"))
+
+
 def _split_names(builder, name):
-    splits = builder.info.splits
-    if not splits:  # Under tfds.testing.mock_data.
-        return "train", "test"
+    splits = _known_splits(builder)
     test = next((s for s in ("test", "validation") if s in splits), None)
     if "train" not in splits or test is None:
         raise ValueError(
@@ -94,18 +120,45 @@ def _split_names(builder, name):
     return "train", test
 
 
-def _read(builder, split, image_key, label_key):
+def _read_images(builder, split, keys):
     import tensorflow_datasets as tfds
 
     batches = builder.as_dataset(split=split, batch_size=1000)
     images, labels = zip(
-        *((b[image_key], b[label_key]) for b in tfds.as_numpy(batches)),
+        *((b[keys[0]], b[keys[1]]) for b in tfds.as_numpy(batches)),
         strict=True,
     )
     return np.concatenate(images), np.concatenate(labels).astype("int32")
 
 
-def _prepare(builder, name, archives):
+def _read_recordings(builder, split, keys):
+    import tensorflow_datasets as tfds
+
+    rate = _rate(builder, keys)
+    clips, labels = [], []
+    for example in tfds.as_numpy(builder.as_dataset(split=split)):
+        clips.append(wav.fitted(example[keys[0]], rate))
+        labels.append(example[keys[1]])
+    return wav.stacked(clips, [rate] * len(clips)), np.array(labels, "int32")
+
+
+def _of_recordings(builder, test, keys):
+    """Returns what an `ArrayDataset` has for recordings only."""
+    import tensorflow_datasets as tfds
+
+    known = {"sampling_rate": wav.RATE}
+    splits = _known_splits(builder)
+    if "validation" in splits and test != "validation":
+        x, y = _read_recordings(builder, "validation", keys)
+        known |= {"x_validation": x, "y_validation": y}
+    if "noise" in splits:
+        noise = tfds.as_numpy(builder.as_dataset(split="noise"))
+        known["noise"] = np.concatenate([e[keys[0]] for e in noise])
+    return known
+
+
+def prepare(builder, name, archives=None):
+    """Prepares a set from local archives, and downloads what is missing."""
     import tensorflow_datasets as tfds
 
     # Sets that TFDS cannot download are read from the user's folder itself.

@@ -3,6 +3,7 @@
 from keras_polynets.layers.augmentation import RandomPadCrop
 from keras_polynets.layers.ccp import CCP
 from keras_polynets.layers.ccp_conv import CCPConv2D
+from keras_polynets.layers.log_mel import LogMelSpectrogram
 from keras_polynets.layers.ncp import NCP
 from keras_polynets.layers.ncp import NCPSkip
 from keras_polynets.layers.neurons import square
@@ -13,10 +14,16 @@ from keras_polynets.layers.quadratic_conv import QuadraticConv1D
 from keras_polynets.layers.quadratic_conv import QuadraticConv2D
 from keras_polynets.layers.quadratic_conv import QuadraticConv2DTranspose
 from keras_polynets.layers.quadratic_conv import QuadraticConv3D
+from keras_polynets.layers.resampling import Resample
+from keras_polynets.layers.wave_augmentation import RandomGain
+from keras_polynets.layers.wave_augmentation import RandomNoise
+from keras_polynets.layers.wave_augmentation import RandomShift
+from keras_polynets.layers.wave_augmentation import RandomSpeed
 
 __all__ = [
     "CCP",
     "CCPConv2D",
+    "LogMelSpectrogram",
     "NCP",
     "NCPSkip",
     "ProdPoly",
@@ -26,6 +33,11 @@ __all__ = [
     "QuadraticConv3D",
     "QuadraticDense",
     "QuadraticLayer",
+    "RandomGain",
+    "RandomNoise",
     "RandomPadCrop",
+    "RandomShift",
+    "RandomSpeed",
+    "Resample",
     "square",
 ]

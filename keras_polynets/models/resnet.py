@@ -10,6 +10,7 @@ from keras_polynets._errors import unknown_name
 from keras_polynets._recursion import recursion_to
 from keras_polynets.layers.preprocessing import CAFFE_MEAN
 from keras_polynets.layers.preprocessing import CaffePreprocessing
+from keras_polynets.models import spoken
 from keras_polynets.models import residual_block
 from keras_polynets.models.conv_polynomial_net import POOLINGS
 from keras_polynets.models.residual_block import ResidualBlock
@@ -18,7 +19,7 @@ from keras_polynets.models.zoo_model import float32_logits
 
 # How often the stem halves the image.
 STEMS = {"cifar": 0, "imagenet": 2}
-PREPROCESSINGS = ("rescale", "caffe")
+PREPROCESSINGS = ("rescale", "caffe", "log_mel")
 CAFFE_RANGE = (
     [-mean for mean in CAFFE_MEAN],
     [255 - mean for mean in CAFFE_MEAN],
@@ -117,8 +118,11 @@ class ResNet(ZooModel):
         pooling: Without top: `None` for the feature map, `"avg"` or `"max"`.
         classifier_activation: `None` for logits, or `"softmax"`.
         preprocessing: How `model.preprocessor` takes stored data to
-            `input_range`: `"rescale"`, or `"caffe"`, which is that of
-            `keras.applications.ResNet50` and fixes the range.
+            `input_range`: `"rescale"`; `"caffe"`, which is that of
+            `keras.applications.ResNet50` and fixes the range; or `"log_mel"`,
+            from wave forms to spectrograms, `layers.LogMelSpectrogram`.
+        sampling_rate: Integer, with `"log_mel"` the samples a second of the
+            stored waves. They are resampled to 16 kHz.
         **kwargs: `input_range`, `data_range`, `class_names`, `name`, `dtype`
             and `trainable` of `keras_polynets.models.ZooModel`.
 
@@ -186,6 +190,7 @@ class ResNet(ZooModel):
         pooling=None,
         classifier_activation=None,
         preprocessing="rescale",
+        sampling_rate=spoken.RATE,
         dtype=None,
         **kwargs,
     ):
@@ -221,10 +226,27 @@ class ResNet(ZooModel):
         with recursion_to(20 * sum(blocks)):
             super().__init__(inputs, x, config=config, dtype=policy, **kwargs)
 
+    @property
+    def stored_shape(self):
+        return (None,) if self._takes_waves() else super().stored_shape
+
+    @property
+    def stored_dtype(self):
+        return "int16" if self._takes_waves() else super().stored_dtype
+
     def make_preprocessor(self):
         if self._arguments["preprocessing"] == "caffe":
             return CaffePreprocessing(dtype="float32", name="preprocessor")
+        if self._takes_waves():
+            return spoken.make_preprocessor(
+                self._arguments["input_shape"],
+                self._arguments["sampling_rate"],
+                self.input_range,
+            )
         return super().make_preprocessor()
+
+    def _takes_waves(self):
+        return self._arguments["preprocessing"] == "log_mel"
 
 
 def _stem(x, block, stem, width):
@@ -278,7 +300,7 @@ def _check(config, kwargs):
     for name, known in CHOICES.items():
         if config[name] not in known:
             raise unknown_name(name, config[name], known)
-    for name in ("classes", "width", "kernel_size", "order"):
+    for name in ("classes", "width", "kernel_size", "order", "sampling_rate"):
         check_positive_integer(name, config[name])
     if config["kernel_size"] % 2 == 0:
         raise ValueError(
@@ -314,6 +336,8 @@ def _check_shapes(config, kwargs):
             f"height and width of at least {smallest} for the strides of this "
             f"network. Received: input_shape={shape}"
         )
+    if config["preprocessing"] == "log_mel":
+        spoken.check_shape(shape)
     if config["preprocessing"] == "caffe":
         ranges = [CAFFE_RANGE, kwargs.get("input_range", CAFFE_RANGE)]
         if not np.array_equal(*ranges):

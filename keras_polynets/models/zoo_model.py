@@ -88,6 +88,16 @@ class ZooModel(BlockTraining, keras.Model):
         """Keras layer from stored data to floats in `input_range`."""
         return self.__dict__["_preprocessor"]
 
+    @property
+    def stored_shape(self):
+        """Shape of one stored example, which the preprocessor takes."""
+        return tuple(self.input_shape[1:])
+
+    @property
+    def stored_dtype(self):
+        """Dtype of the integers that examples are stored in."""
+        return "uint8"
+
     def make_preprocessor(self):
         """Returns the layer that takes stored data to `input_range`."""
         low, high = map(np.asarray, self.input_range)

@@ -150,19 +150,23 @@ def prodpoly_resnet34_cifar100(**kwargs):
 
 
 def _speech(name, kwargs, **defaults):
-    # A log-mel spectrogram in decibels below its loudest value.
+    # Wave forms become log-mel spectrograms inside the preprocessor.
     return build(
         name,
         kwargs,
         input_shape=(32, 32, 1),
         classes=35,
-        **{"data_range": (-80.0, 0.0), **defaults},
+        **{
+            "data_range": (-1.0, 1.0),
+            "preprocessing": "log_mel",
+            **defaults,
+        },
     )
 
 
 @register(**RESNET | SPEECH, parameters=21_293_795)
 def resnet34_speech(**kwargs):
-    """ResNet34 for log-mel spectrograms of 35 spoken words."""
+    """ResNet34 for the log-mel spectrograms of 35 spoken words."""
     return _speech("resnet34_speech", kwargs, blocks=(3, 4, 6, 3))
 
 

@@ -306,7 +306,7 @@ def test_unknown_names(tmp_path):
 
 
 def test_sets_that_are_no_image_classification(tmp_path):
-    with pytest.raises(ValueError, match="not an image classification set"):
+    with pytest.raises(ValueError, match="not a classification set"):
         data.load("imdb_reviews", data_dir=tmp_path)
     with pytest.raises(ValueError, match="differ in size .*class folders"):
         data.load("imagenette", data_dir=tmp_path)
