@@ -41,6 +41,7 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
     from keras_polynets import zoo
     from keras_polynets._files import atomic_path
     from keras_polynets.recipes import building
+    from keras_polynets.recipes import examples
     from keras_polynets.recipes import toml
     from keras_polynets.recipes.directory import RunDirectory
     from keras_polynets.zoo.cards import write_results
@@ -51,7 +52,8 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
     recipe = recipes.load(run.config)
     # A folder of this machine is no part of the published recipe.
     recipe_text = recipe.replace({"data.archives": None})
-    dataset = building.Splits(recipe).dataset
+    splits = examples.examples_of(recipe)
+    dataset = splits.dataset
     model = building.network(recipe, dataset)
     source = getattr(run, result["weights"])
     zoo.weights.load_into(model, source)
@@ -72,8 +74,8 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
             encoding="utf-8",
         )
         report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        write_reference(reference, model, dataset)
-        entry = tag_entry(tag, weights, recipe, dataset, result)
+        write_reference(reference, model, splits)
+        entry = tag_entry(tag, weights, recipe, dataset, model)
         old = read_toml(folder / "model.toml")
         manifest.write_text(
             toml.dumps(with_tag(old, tag, entry, default)), encoding="utf-8"
@@ -130,20 +132,20 @@ def head(name, result, paper):
     return "".join(f"# {line}\n" for line in lines)
 
 
-def write_reference(path, model, dataset):
-    """Writes a few stored images of the test set and their logits."""
-    images = dataset.x_test[:REFERENCES]
+def write_reference(path, model, splits):
+    """Writes a few stored examples of the test set and their logits."""
+    images, labels = splits.few_tested(REFERENCES)
     logits = np.asarray(model.predict(model.preprocessor(images), verbose=0))
     with open(path, "wb") as file:
         np.savez_compressed(
             file,
             images=images,
-            labels=dataset.y_test[:REFERENCES],
+            labels=labels,
             logits=logits.astype("float32"),
         )
 
 
-def tag_entry(tag, weights, recipe, dataset, result):
+def tag_entry(tag, weights, recipe, dataset, model):
     """Returns what the manifest says of a tag."""
     from keras_polynets._files import sha256
 
@@ -151,9 +153,9 @@ def tag_entry(tag, weights, recipe, dataset, result):
         "weights": f"{tag}.weights.h5",
         "sha256": sha256(weights),
         "classes": len(dataset.class_names),
-        "input_shape": list(dataset.x_train.shape[1:]),
+        "input_shape": list(model.input_shape[1:]),
         "class_names": list(dataset.class_names),
-        "parameters": result["parameters"],
+        "parameters": model.count_params(),
         "data": dataset.source,
         **({"overrides": recipe.overrides} if recipe.overrides else {}),
     }

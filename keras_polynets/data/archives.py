@@ -85,6 +85,32 @@ def place_for(builder, archives=None):
     }
 
 
+def check_manual(builder, folder):
+    """Checks the archives of a set that TFDS cannot download.
+
+    TFDS reads them where they are, and checks nothing.
+
+    Args:
+        builder: The builder of the set.
+        folder: The folder that holds them.
+
+    Raises:
+        ValueError: If one has another size or SHA-256 than TFDS registers.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    for url, info in (builder.url_infos or {}).items():
+        path = folder / file_name(url, info)
+        if not path.is_file():
+            continue
+        if info.size > LARGE:
+            size = f"{info.size / 2**20:,.0f} MiB"
+            print(f"Checking {path} ({size}) ...", flush=True)
+        if path.stat().st_size != info.size or (
+            _files.sha256(path) != info.checksum
+        ):
+            raise _mismatch(path, info)
+
+
 def file_name(url, info):
     """Returns the name under which an archive is downloaded."""
     return (
@@ -199,5 +225,5 @@ def _mismatch(path, info):
         f"The archive {path} is truncated, damaged or of another set: expected "
         f"{int(info.size):,} bytes with sha256 {info.checksum}, received "
         f"{path.stat().st_size:,} bytes with sha256 {_files.sha256(path)}. "
-        "Get it again; it was not placed."
+        "Get it again; it was not used."
     )

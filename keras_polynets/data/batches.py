@@ -8,7 +8,61 @@ import numpy as np
 from keras_polynets._errors import check_positive_integer
 
 
-class Batches:
+class Order:
+    """Which examples a global step holds: the shuffled order of every epoch.
+
+    The order of epoch `e` is
+    `np.random.Generator(np.random.Philox(key=[seed, e])).permutation(n)`.
+
+    Args:
+        size: The number of examples.
+        batch_size: Examples a batch, integer of at least 1.
+        seed: Integer from 0 to 2**64 - 1.
+        first_step: Global step (from 0, across epochs) at which a stream of
+            batches starts.
+
+    Raises:
+        ValueError: If an integer is out of range.
+    """
+
+    def __init__(self, size, batch_size, seed, first_step=0):
+        check_positive_integer("batch_size", batch_size)
+        _check_range("seed", seed, 2**64)
+        _check_range("first_step", first_step)
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first_step = first_step
+        self._order = functools.lru_cache(maxsize=1)(self._permutation)
+
+    @property
+    def steps_per_epoch(self):
+        """The number of batches of an epoch, the last short one counted."""
+        return -(-self.size // self.batch_size)
+
+    def indices(self, step):
+        """Returns the indices of the examples of a global step.
+
+        Args:
+            step: Global step, from 0, across epochs.
+
+        Returns:
+            An int64 array of at most `batch_size` indices of examples.
+
+        Raises:
+            ValueError: If the step is no integer of at least 0.
+        """
+        _check_range("step", step)
+        epoch, step = divmod(step, self.steps_per_epoch)
+        first = step * self.batch_size
+        return self._order(epoch)[first : first + self.batch_size]
+
+    def _permutation(self, epoch):
+        bits = np.random.Philox(key=np.array([self.seed, epoch], np.uint64))
+        return np.random.Generator(bits).permutation(self.size)
+
+
+class Batches(Order):
     """An endless stream of shuffled batches that can start at any step.
 
     The order of epoch `e` is
@@ -46,34 +100,9 @@ class Batches:
                 "Arguments `x` and `y` must hold the same number of examples, "
                 f"at least one. Received: {len(x)} and {len(y)}"
             )
-        check_positive_integer("batch_size", batch_size)
-        _check_range("seed", seed, 2**64)
-        _check_range("first_step", first_step)
+        super().__init__(len(x), batch_size, seed, first_step)
         self.x = x if isinstance(x, np.ndarray) else np.asarray(x)
         self.y = y if isinstance(y, np.ndarray) else np.asarray(y)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.first_step = first_step
-        self._order = functools.lru_cache(maxsize=1)(self._permutation)
-
-    @property
-    def steps_per_epoch(self):
-        """The number of batches of an epoch, the last short one counted."""
-        return -(-len(self.x) // self.batch_size)
-
-    def indices(self, step):
-        """Returns the indices of the examples of a global step.
-
-        Args:
-            step: Global step, from 0, across epochs.
-
-        Returns:
-            An int64 array of at most `batch_size` indices into `x` and `y`.
-        """
-        _check_range("step", step)
-        epoch, step = divmod(step, self.steps_per_epoch)
-        first = step * self.batch_size
-        return self._order(epoch)[first : first + self.batch_size]
 
     def dataset(self, block=1):
         """Returns the endless stream of batches `(x, y)` from `first_step`.
@@ -93,10 +122,6 @@ class Batches:
         if isinstance(self.x, np.memmap):
             return self._generator_dataset(block)
         return self._tensor_dataset(block)
-
-    def _permutation(self, epoch):
-        bits = np.random.Philox(key=np.array([self.seed, epoch], np.uint64))
-        return np.random.Generator(bits).permutation(len(self.x))
 
     def _generator(self, block):
         step = self.first_step

@@ -13,6 +13,7 @@ import numpy as np
 from keras_polynets.data import builders
 from keras_polynets.data import wav
 from keras_polynets.data.archives import DEBIAN
+from keras_polynets.data.archives import check_manual
 from keras_polynets.data.archives import file_name
 from keras_polynets.data.archives import place_for
 from keras_polynets.data.arrays import ArrayDataset
@@ -94,8 +95,10 @@ def _check_storage(image, name):
     if None in image.shape:
         raise ValueError(
             f"The images of {name!r} differ in size (shape {image.shape}), and "
-            "arrays hold images of one size. Resize them into class folders "
-            "train/<class>/ and test/<class>/ and give that folder's path."
+            "arrays hold images of one size. Open the set by `data.stream` (in "
+            "a recipe, by its table [stream]), or resize them into class "
+            "folders train/<class>/ and test/<class>/ and give that folder's "
+            "path."
         )
     if image.dtype != np.uint8:
         raise ValueError(
@@ -157,14 +160,23 @@ def _of_recordings(builder, test, keys):
     return known
 
 
-def prepare(builder, name, archives=None):
-    """Prepares a set from local archives, and downloads what is missing."""
+def prepare(builder, name, archives=None, file_format=None):
+    """Prepares a set from local archives, and downloads what is missing.
+
+    Args:
+        builder: The builder of the set.
+        name: What the user called it.
+        archives: Folder of local archives.
+        file_format: The format in which TFDS writes it, by default its own.
+    """
     import tensorflow_datasets as tfds
 
     # Sets that TFDS cannot download are read from the user's folder itself.
     is_manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
     placed = {}
-    if builder.url_infos or (archives is not None and not is_manual):
+    if is_manual and archives is not None:
+        check_manual(builder, archives)
+    if not is_manual and (builder.url_infos or archives is not None):
         placed = place_for(builder, archives)
     missing = [url for url, path in placed.items() if path is None]
     config = tfds.download.DownloadConfig()
@@ -175,11 +187,21 @@ def prepare(builder, name, archives=None):
     try:
         with _no_leftovers(download_dir), _bounded_downloads(failures):
             builder.download_and_prepare(
-                download_dir=download_dir, download_config=config
+                download_dir=download_dir,
+                download_config=config,
+                **({"file_format": file_format} if file_format else {}),
             )
     except Exception as error:
         if failures:
             raise _unreachable(builder, name, missing, failures) from error
+        if is_manual and isinstance(error, AssertionError):
+            raise FileNotFoundError(
+                f"The data set {name!r} is not prepared in "
+                f"{builder.data_dir_root}, and TFDS cannot download it. Give "
+                "the folder of its files by archives=FOLDER (in a recipe: "
+                "--set data.archives=FOLDER). "
+                f"{' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())}"
+            ) from error
         if _is_about_writing(error):
             raise builders.unwritable(builder.data_dir_root, error) from error
         raise

@@ -99,9 +99,14 @@ class LogMelSpectrogram(keras.layers.Layer):
             dtype="float32",
         )
 
+    def build(self, input_shape):
+        self._resample.build((None, self._input_length()))
+        self._mel.build((None, self.num_samples))
+        self.built = True
+
     def call(self, waves):
         waves = as_float_waves(waves)
-        length = -(-self.num_samples * self.input_rate // self.sampling_rate)
+        length = self._input_length()
         waves = ops.pad(waves, ((0, 0), (0, length)))[:, :length]
         waves = ops.reshape(waves, (-1, length))
         waves = self._resample(waves)[:, : self.num_samples]
@@ -112,6 +117,9 @@ class LogMelSpectrogram(keras.layers.Layer):
         scale = (high - low) / RANGE
         outputs = high + scale * ops.maximum(decibels, -RANGE)
         return ops.cast(ops.expand_dims(outputs, -1), self.compute_dtype)
+
+    def _input_length(self):
+        return -(-self.num_samples * self.input_rate // self.sampling_rate)
 
     def compute_output_shape(self, input_shape):
         moments = 1 + self.num_samples // self.sequence_stride

@@ -10,8 +10,8 @@ from keras_polynets._errors import unknown_name
 from keras_polynets._recursion import recursion_to
 from keras_polynets.layers.preprocessing import CAFFE_MEAN
 from keras_polynets.layers.preprocessing import CaffePreprocessing
-from keras_polynets.models import spoken
 from keras_polynets.models import residual_block
+from keras_polynets.models import spoken
 from keras_polynets.models.conv_polynomial_net import POOLINGS
 from keras_polynets.models.residual_block import ResidualBlock
 from keras_polynets.models.zoo_model import ZooModel

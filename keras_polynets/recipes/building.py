@@ -7,11 +7,10 @@ import math
 import keras
 import numpy as np
 
-from keras_polynets import data
 from keras_polynets import distribute
+from keras_polynets import layers
 from keras_polynets import zoo
 from keras_polynets._training import BlockTraining
-from keras_polynets.layers.augmentation import RandomPadCrop
 from keras_polynets.schedules import WarmUp
 from keras_polynets.schedules import step_decay
 
@@ -19,26 +18,6 @@ from keras_polynets.schedules import step_decay
 # progress bar and for Ctrl-C.
 WANTED_STEPS_PER_EXECUTION = 50
 MOST_STEPS_PER_EXECUTION = 250
-
-
-class Splits:
-    """The arrays of a run: those that train, those that select, the test."""
-
-    def __init__(self, recipe):
-        kwargs = {}
-        if recipe.data.archives:
-            kwargs["archives"] = recipe.data.archives
-        self.dataset = data.load(recipe.data.name, **kwargs)
-        x, y = self.dataset.x_train, self.dataset.y_train
-        self.validation = None
-        if recipe.data.validation:
-            kept, held_out = data.stratified_split(
-                y, recipe.data.validation, recipe.data.validation_seed
-            )
-            self.validation = x[held_out], y[held_out]
-            x, y = x[kept], y[kept]
-        self.x, self.y = x, y
-        self.test = self.dataset.x_test, self.dataset.y_test
 
 
 class TrainingModel(BlockTraining, keras.Sequential):
@@ -63,11 +42,13 @@ def fix_seeds(recipe):
 
 def network(recipe, dataset):
     """Builds the network of the paper, with its initial weights."""
-    arguments = {
-        "input_shape": dataset.x_train.shape[1:],
-        "classes": len(dataset.class_names),
-        **recipe.overrides,
-    }
+    arguments = {"classes": len(dataset.class_names), **recipe.overrides}
+    images = getattr(dataset, "x_train", None)
+    if recipe.stream is not None:
+        size = recipe.stream.size
+        arguments.setdefault("input_shape", (size, size, 3))
+    elif images.ndim == 4:
+        arguments.setdefault("input_shape", images.shape[1:])
     model = zoo.load(recipe.model, weights=None, **arguments)
     if model.class_names is None:
         model.class_names = dataset.class_names
@@ -76,18 +57,15 @@ def network(recipe, dataset):
     return model
 
 
-def training_model(recipe, model, steps_per_epoch, steps_per_execution):
+def training_model(recipe, model, splits, steps_per_epoch, steps_per_execution):
     """Puts augmentation and preprocessing before `model` and compiles it.
 
     Both run inside the compiled step, on data as it is stored.
     """
-    # The shape of the data, whatever the network accepts.
-    shape = model.input_shape[1:]
-    parts = [keras.Input(shape, dtype="uint8")]
-    if recipe.augmentation.crop_padding:
-        parts.append(RandomPadCrop(recipe.augmentation.crop_padding))
-    if recipe.augmentation.flip:
-        parts.append(keras.layers.RandomFlip("horizontal"))
+    parts = [
+        keras.Input(_stored_shape(model, splits), dtype=model.stored_dtype),
+        *_augmentation(recipe, model, splits.dataset),
+    ]
     outer = TrainingModel([*parts, model.preprocessor, model])
     # Keras chooses loss scaling by the policy of the model that is compiled.
     outer.dtype_policy = model.dtype_policy
@@ -100,9 +78,53 @@ def training_model(recipe, model, steps_per_epoch, steps_per_execution):
     )
 
 
+def _stored_shape(model, splits):
+    """Returns the shape of a stored example, if the model takes it."""
+    wanted = model.stored_shape
+    if len(wanted) != len(splits.shape):
+        kinds = {1: "recordings", 3: "images"}
+        raise ValueError(
+            f"The model {model.name!r} takes {kinds[len(wanted)]}, and the set "
+            f"{splits.dataset.name!r} has {kinds[len(splits.shape)]}, of shape "
+            f"{tuple(splits.shape)}."
+        )
+    # The shape of the data, whatever the network accepts.
+    return tuple(
+        n if m is None else m for m, n in zip(wanted, splits.shape, strict=True)
+    )
+
+
+def _augmentation(recipe, model, dataset):
+    """Returns the layers that change stored training examples at random."""
+    options = recipe.augmentation
+    images, waves = [], []
+    if options.crop_padding:
+        images.append(layers.RandomPadCrop(options.crop_padding))
+    if options.flip:
+        images.append(keras.layers.RandomFlip("horizontal"))
+    chance = {"probability": options.probability}
+    if options.gain:
+        waves.append(layers.RandomGain(*options.gain, **chance))
+    if options.speed:
+        waves.append(layers.RandomSpeed(options.speed, **chance))
+    if options.shift:
+        waves.append(layers.RandomShift(options.shift, **chance))
+    if options.noise:
+        noise = getattr(dataset, "noise", None)
+        waves.append(layers.RandomNoise(options.noise, noise, **chance))
+    takes_waves = len(model.stored_shape) == 1
+    if images if takes_waves else waves:
+        raise ValueError(
+            f"Augmentation of {'images' if takes_waves else 'recordings'} does "
+            f"not fit {recipe.data.name!r}. Recordings have gain, speed, shift "
+            f"and noise, images crop_padding and flip. Received: {options}"
+        )
+    return waves if takes_waves else images
+
+
 def learning_rate(recipe, steps_per_epoch):
     """Returns the recipe's rate: a float or a Keras schedule."""
-    rate, schedule = recipe.optimizer.learning_rate, recipe.schedule
+    rate, schedule = recipe.learning_rate, recipe.schedule
     if schedule.name == "step":
         rate = step_decay(
             rate, schedule.factor, schedule.epochs, steps_per_epoch
@@ -123,6 +145,8 @@ def optimizer_table(recipe, steps_per_epoch):
     """Returns the recipe's optimizer as `zoo.compile_model` takes it."""
     table = dataclasses.asdict(recipe.optimizer)
     table = {key: value for key, value in table.items() if value is not None}
+    # In the rate already.
+    del table["reference_batch_size"]
     return table | {"learning_rate": learning_rate(recipe, steps_per_epoch)}
 
 

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 
-from keras_polynets import data
 from keras_polynets.callbacks import first_non_finite
 from keras_polynets.recipes import running
 
@@ -34,10 +33,7 @@ def locate(recipe, directory):
     ):
         variable.assign(value)
     step = start.global_step + watch.step
-    batches = data.Batches(
-        job.splits.x, job.splits.y, recipe.batch_size, recipe.seed
-    )
-    images = job.splits.x[batches.indices(step)]
+    images = job.splits.inputs_of(step)
     where = first_non_finite(job.training_model, images)
     where = where or f"the gradient, which reached {watch.weight}"
     step -= start.epoch * job.steps_per_epoch

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_polynets import robustness
 from keras_polynets._version import __version__
+from keras_polynets.recipes.examples import count
 
 
 def accuracies(model, examples, recipe, verbose):
@@ -15,17 +16,25 @@ def accuracies(model, examples, recipe, verbose):
 
     Args:
         model: The network.
-        examples: Pair of stored images and labels.
+        examples: Pair of stored inputs and labels, or batches of such pairs.
         recipe: The `Recipe`, which names the attacks.
         verbose: 0 for no progress bars.
 
     Returns:
         Dictionary with `examples` (their number), `accuracy` and `attacks`, a
         dictionary from an attack to the accuracy, or to `None` where the
-        backend cannot run it; `skipped` then says why.
+        backend cannot run it; `skipped` then says why. With
+        `evaluation.top_k`, `top_5_accuracy` and so on.
     """
-    report = {"examples": len(examples[1]), "accuracy": None, "attacks": {}}
-    for attack in (None, *recipe.evaluation.attacks):
+    report = {"examples": count(examples), "accuracy": None, "attacks": {}}
+    options = recipe.evaluation
+    clean = (None,)
+    if options.top_k or options.crops > 1:
+        report |= top_accuracies(
+            model, examples, options.top_k, options.batch_size
+        )
+        clean = ()
+    for attack in (*clean, *options.attacks):
         if verbose:
             print(f"Accuracy under {attack}:" if attack else "Accuracy:")
         try:
@@ -44,6 +53,53 @@ def accuracies(model, examples, recipe, verbose):
         else:
             report["attacks"][attack] = accuracy
     return report
+
+
+def top_accuracies(model, examples, top_k, batch_size):
+    """Returns the shares of examples whose class is among the first ones.
+
+    Args:
+        model: The network.
+        examples: Pair of stored inputs and labels, or batches of such pairs.
+            Images of rank 5 hold several crops of each: their probabilities
+            are averaged.
+        top_k: Numbers of classes.
+        batch_size: Examples a batch, of a pair.
+
+    Returns:
+        Dictionary with `accuracy` and, for each number, `top_<k>_accuracy`.
+    """
+    if isinstance(examples, tuple):
+        inputs, labels = examples
+        starts = range(0, len(labels), batch_size)
+        parts = (slice(start, start + batch_size) for start in starts)
+        examples = ((inputs[p], labels[p]) for p in parts)
+    ranks = [
+        _rank(_probabilities(model, np.asarray(x)), np.asarray(y))
+        for x, y in examples
+    ]
+    ranks = np.concatenate(ranks)
+    shares = {"accuracy": float(np.mean(ranks < 1))}
+    return shares | {
+        f"top_{k}_accuracy": float(np.mean(ranks < k)) for k in top_k
+    }
+
+
+def _probabilities(model, inputs):
+    crops = inputs.shape[1] if inputs.ndim == 5 else 1
+    if crops > 1:
+        inputs = inputs.reshape((-1, *inputs.shape[2:]))
+    logits = model.predict_on_batch(model.preprocessor(inputs))
+    probabilities = keras.ops.softmax(np.asarray(logits, "float32"))
+    probabilities = keras.ops.convert_to_numpy(probabilities)
+    return probabilities.reshape((-1, crops, probabilities.shape[-1])).mean(1)
+
+
+def _rank(probabilities, labels):
+    """Returns how many classes are more probable than the right one."""
+    right = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
+    # So that no class is right where a probability is not a number.
+    return np.sum(~(probabilities <= right), axis=1)
 
 
 def bounds(model, num_samples):

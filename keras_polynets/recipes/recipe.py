@@ -15,10 +15,12 @@ from keras_polynets.recipes.sections import Evaluation
 from keras_polynets.recipes.sections import Optimizer
 from keras_polynets.recipes.sections import Projection
 from keras_polynets.recipes.sections import Schedule
+from keras_polynets.recipes.sections import Stream
 from keras_polynets.recipes.sections import Transfer
 from keras_polynets.recipes.sections import require
 
 STRATEGIES = ("default", "mirrored")
+WHOLE = ("data", "optimizer", "transfer", "projection", "stream")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Recipe:
         transfer: See `Transfer`; `None` starts from fresh weights, or from
             `initial_weights`.
         projection: See `Projection`; `None` does not project.
+        stream: See `Stream`; `None` holds the data in memory.
         augmentation: See `Augmentation`.
         evaluation: See `Evaluation`.
         name: What the recipe was loaded as; no part of the recipe.
@@ -76,6 +79,7 @@ class Recipe:
     schedule: Schedule = Schedule()
     transfer: Transfer | None = None
     projection: Projection | None = None
+    stream: Stream | None = None
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
     name: str = dataclasses.field(default="", compare=False)
@@ -97,10 +101,10 @@ class Recipe:
             "0 without strategy = 'mirrored'",
         )
         require(
-            self.schedule.final_rate < self.optimizer.learning_rate,
+            self.schedule.final_rate < self.learning_rate,
             "schedule.final_rate",
             self.schedule.final_rate,
-            f"below optimizer.learning_rate = {self.optimizer.learning_rate}",
+            f"below the learning rate, {self.learning_rate}",
         )
         require(
             not (self.initial_weights and self.transfer),
@@ -112,12 +116,32 @@ class Recipe:
             self.schedule.name == "plateau"
             and self.schedule.monitor.startswith("val_")
         )
+        holds_out = self.data.validation or self.data.own_validation
         require(
-            self.data.validation or not watches_validation,
+            holds_out or not watches_validation,
             "schedule.monitor",
             self.schedule.monitor,
             "a training metric such as 'loss' where data.validation = 0",
         )
+        require(
+            self.stream is not None or self.evaluation.crops == 1,
+            "evaluation.crops",
+            self.evaluation.crops,
+            "1 without [stream]",
+        )
+        require(
+            self.stream is None or not (holds_out or self.data.split),
+            "stream",
+            self.data,
+            "absent where examples are held out: a stream has none in memory",
+        )
+
+    @property
+    def learning_rate(self):
+        """The rate of the optimizer at the recipe's batch size."""
+        reference = self.optimizer.reference_batch_size
+        scale = self.batch_size / reference if reference else 1
+        return self.optimizer.learning_rate * scale
 
     @classmethod
     def from_dict(cls, values, name=""):
@@ -135,8 +159,8 @@ class Recipe:
 
         Args:
             defaults: Boolean, whether keys that have their default are written
-                too. The sections `data`, `optimizer`, `transfer` and
-                `projection` are written whole either way.
+                too. The sections `data`, `optimizer`, `transfer`,
+                `projection` and `stream` are written whole either way.
         """
         values = self.to_dict()
         if not defaults:
@@ -289,7 +313,7 @@ def _check_type(condition, key, expected, value):
 def _without_defaults(values, defaults):
     kept = {}
     for key, value in values.items():
-        if key in ("data", "optimizer", "transfer", "projection"):
+        if key in WHOLE:
             kept[key] = value
         elif isinstance(value, dict) and key != "overrides":
             if pruned := _without_defaults(value, defaults[key]):

@@ -7,11 +7,11 @@ import sys
 import keras
 
 from keras_polynets import callbacks
-from keras_polynets import data
 from keras_polynets import robustness
 from keras_polynets import zoo
 from keras_polynets.recipes import building
 from keras_polynets.recipes import evaluating
+from keras_polynets.recipes import examples
 from keras_polynets.recipes import recording
 from keras_polynets.recipes import transferring
 from keras_polynets.recipes.directory import RunDirectory
@@ -90,8 +90,8 @@ class Job:
         self.recipe, self.directory = recipe, directory
         self.verbose = verbose
         building.fix_seeds(recipe)
-        self.splits = building.Splits(recipe)
-        self.steps_per_epoch = -(-len(self.splits.y) // recipe.batch_size)
+        self.splits = examples.examples_of(recipe)
+        self.steps_per_epoch = -(-self.splits.size // recipe.batch_size)
         self.history = recording.History(directory)
         projection = recipe.projection
         self.best = recording.BestWeights(
@@ -111,6 +111,7 @@ class Job:
             self.training_model = building.training_model(
                 recipe,
                 self.model,
+                self.splits,
                 self.steps_per_epoch,
                 steps_per_execution
                 or building.choose_steps_per_execution(
@@ -150,17 +151,10 @@ class Job:
         start = self.backup.position()
         if start.step:
             # Keras makes metrics at their first use, and they are restored.
-            x, y = self.splits.x[:2], self.splits.y[:2]
-            self.training_model.evaluate(x, y, verbose=0)
-        batches = data.Batches(
-            self.splits.x,
-            self.splits.y,
-            self.recipe.batch_size,
-            self.recipe.seed,
-            first_step=start.global_step,
-        )
+            self.training_model.evaluate(*self.splits.few(), verbose=0)
         self.training_model.fit(
-            batches,
+            self.splits.batches(start.global_step),
+            shuffle=False,
             initial_epoch=start.epoch,
             epochs=epochs,
             steps_per_epoch=self.steps_per_epoch - start.step,
@@ -192,27 +186,28 @@ class Job:
                 "data": splits.dataset.source,
                 "epochs": recipe.epochs,
                 "steps_per_epoch": self.steps_per_epoch,
-                "training_examples": len(splits.y),
+                "training_examples": splits.size,
                 "seed": recipe.seed,
                 "weights": weights,
                 "best_epoch": self.best.best_epoch,
                 "training_seconds": round(self.history.seconds, 3),
                 **transferring.report(recipe, self.directory),
-                **evaluating.bounds(model, len(splits.y)),
+                **evaluating.bounds(model, splits.size),
                 "validation": self._accuracies(
                     model, "validation", splits.validation
                 ),
                 **evaluating.environment(),
             }
-        examples = splits.test if test else None
-        return known | {"test": self._accuracies(model, "test", examples)}
+        chosen = splits.test if test else None
+        return known | {"test": self._accuracies(model, "test", chosen)}
 
-    def _accuracies(self, model, name, examples):
-        if examples is None:
+    def _accuracies(self, model, name, chosen):
+        if chosen is None:
             return None
         if self.verbose:
-            print(f"The {len(examples[1]):,} images of the {name} set:")
-        return evaluating.accuracies(model, examples, self.recipe, self.verbose)
+            number = examples.count(chosen)
+            print(f"The {number:,} examples of the {name} set:")
+        return evaluating.accuracies(model, chosen, self.recipe, self.verbose)
 
     def _fit(self, interruption):
         extra = [

@@ -24,15 +24,26 @@ class Data:
         validation: How many training examples are held out; 0 trains on all.
         validation_seed: Seed of the stratified split.
         archives: Folder of local archives for TFDS; `None` for the default.
+        split: The argument `split` of `data.load`; empty for the default.
+        own_validation: Whether the examples that the set itself holds out
+            select the model; then `validation` is 0.
     """
 
     name: str = "fashion_mnist_sample"
     validation: int = 0
     validation_seed: int = 0
     archives: str | None = None
+    split: str = ""
+    own_validation: bool = False
 
     def __post_init__(self):
         require(self.name, "data.name", self.name, "a name or a path")
+        require(
+            not (self.validation and self.own_validation),
+            "data.validation",
+            self.validation,
+            "0 where data.own_validation = true",
+        )
         require(
             self.validation >= 0,
             "data.validation",
@@ -83,6 +94,9 @@ class Optimizer:
     Args:
         name: Name of a Keras optimizer, such as "sgd" or "adam".
         learning_rate: Rate at the beginning (after the warm-up).
+        reference_batch_size: The batch size that `learning_rate` is for. With
+            another one the rate is scaled in proportion (Goyal et al., 2017);
+            0 does not scale it.
         momentum: Momentum, for those that have one; `None` is Keras's own.
         nesterov: Whether the momentum is Nesterov's; `None` is Keras's own.
         weight_decay: Coupled L2 on all trainable variables.
@@ -92,6 +106,7 @@ class Optimizer:
 
     name: str = "sgd"
     learning_rate: float = 0.001
+    reference_batch_size: int = 0
     momentum: float | None = None
     nesterov: bool | None = None
     weight_decay: float = 0.0
@@ -104,7 +119,7 @@ class Optimizer:
             require(
                 value is None or value > 0, f"optimizer.{key}", value, "above 0"
             )
-        for key in ("momentum", "weight_decay"):
+        for key in ("momentum", "weight_decay", "reference_batch_size"):
             value = getattr(self, key)
             require(
                 value is None or value >= 0,
@@ -235,22 +250,89 @@ class Projection:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes of the training images.
+    """Random changes of the training images, or of the recordings.
 
     Args:
         crop_padding: Pixels of padding before a random crop; 0 for none.
         flip: Whether images are mirrored at random, left to right.
+        gain: The range of `layers.RandomGain` for recordings, two numbers;
+            empty for none.
+        speed: The factor of `layers.RandomSpeed`; 0 for none.
+        shift: The samples of `layers.RandomShift`; 0 for none.
+        noise: The factor of `layers.RandomNoise`, with the background
+            recordings of the set where it has some; 0 for none.
+        probability: The share of the recordings that each of these changes.
     """
 
     crop_padding: int = 0
     flip: bool = False
+    gain: tuple[float, ...] = ()
+    speed: float = 0.0
+    shift: int = 0
+    noise: float = 0.0
+    probability: float = 0.5
 
     def __post_init__(self):
+        require(
+            not self.gain
+            or (len(self.gain) == 2 and 0 < self.gain[0] <= self.gain[1]),
+            "augmentation.gain",
+            list(self.gain),
+            "empty or two numbers (low, high) with 0 < low <= high",
+        )
+        for key, high in (("speed", "below 1"), ("noise", "at most 1")):
+            value = getattr(self, key)
+            require(
+                0 <= value < 1 or (key == "noise" and value == 1),
+                f"augmentation.{key}",
+                value,
+                f"at least 0 and {high}",
+            )
+        require(self.shift >= 0, "augmentation.shift", self.shift, "at least 0")
+        require(
+            0 < self.probability <= 1,
+            "augmentation.probability",
+            self.probability,
+            "in (0, 1]",
+        )
         require(
             self.crop_padding >= 0,
             "augmentation.crop_padding",
             self.crop_padding,
             "at least 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """Read the images while they are used: `data.stream`, for large sets.
+
+    Training images are random crops of `data.CroppedBatches`; those of the
+    test are cut by `data.evaluation_batches`.
+
+    Args:
+        size: Height and width of a crop.
+        area: The range of the share of an image that a crop holds.
+        resize: The shorter side of a test image before it is cut.
+    """
+
+    size: int = 224
+    area: tuple[float, ...] = (0.08, 1.0)
+    resize: int = 256
+
+    def __post_init__(self):
+        require(self.size >= 1, "stream.size", self.size, "at least 1")
+        require(
+            len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1,
+            "stream.area",
+            list(self.area),
+            "two numbers (low, high) with 0 < low <= high <= 1",
+        )
+        require(
+            self.resize >= self.size,
+            "stream.resize",
+            self.resize,
+            f"at least stream.size = {self.size}",
         )
 
 
@@ -261,10 +343,16 @@ class Evaluation:
     Args:
         attacks: Attacks as `robustness.parse_attack` reads them.
         batch_size: Images a batch, for the validation too.
+        top_k: Numbers of classes: for 5 also the share of the examples whose
+            class is among the five most probable ones.
+        crops: With `Stream`, 1 or 10 crops of a test image, whose
+            probabilities are averaged.
     """
 
     attacks: tuple[str, ...] = ()
     batch_size: int = 500
+    top_k: tuple[int, ...] = ()
+    crops: int = 1
 
     def __post_init__(self):
         require(
@@ -272,4 +360,16 @@ class Evaluation:
             "evaluation.batch_size",
             self.batch_size,
             "at least 1",
+        )
+        require(
+            all(k >= 1 for k in self.top_k),
+            "evaluation.top_k",
+            list(self.top_k),
+            "integers of at least 1",
+        )
+        require(
+            self.crops == 1 or (self.crops == 10 and not self.attacks),
+            "evaluation.crops",
+            self.crops,
+            "1, or 10 without evaluation.attacks",
         )

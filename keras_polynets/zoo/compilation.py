@@ -76,6 +76,8 @@ def make_optimizer(table):
             arguments. `weight_decay` is coupled: it is added to the gradient
             of all variables, as the papers do. `relinear` is a dictionary of
             the arguments of `optimizers.ReLinear`, which then wraps it all.
+            `reference_batch_size`, for which the rate is, is passed over: a
+            recipe scales the rate by it.
 
     Raises:
         TypeError: For an argument that `optimizers.ReLinear` does not have.
@@ -85,6 +87,7 @@ def make_optimizer(table):
     name = table.pop("name", "adam")
     weight_decay = table.pop("weight_decay", 0.0)
     relinear = table.pop("relinear", None)
+    table.pop("reference_batch_size", None)
     try:
         optimizer = keras.optimizers.get({"class_name": name, "config": table})
     except (ValueError, TypeError) as error:

@@ -12,6 +12,7 @@ from keras_polynets import data
 from keras_polynets import recipes
 from keras_polynets import zoo
 from keras_polynets.recipes import building
+from keras_polynets.recipes import examples
 from keras_polynets.recipes import transferring
 from keras_polynets.recipes.directory import RunDirectory
 from keras_polynets.recipes.running import Job
@@ -144,7 +145,7 @@ def test_a_run_that_goes_on_needs_no_source(recipe, tmp_path):
 
 def test_a_file_of_weights_takes_the_place_of_the_training(recipe, tmp_path):
     source = transferring.source_recipe(recipe)
-    splits = building.Splits(source)
+    splits = examples.examples_of(source)
     keras.utils.set_random_seed(1)
     conventional = building.network(source, splits.dataset)
     path = tmp_path / "some.weights.h5"

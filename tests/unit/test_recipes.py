@@ -8,6 +8,7 @@ import pytest
 
 from keras_polynets import recipes
 from keras_polynets.recipes import building
+from keras_polynets.recipes import examples
 from keras_polynets.recipes.directory import RunDirectory
 from keras_polynets.recipes.recipe import parse_override
 from keras_polynets.recipes.recording import BestWeights
@@ -269,7 +270,7 @@ def test_cosine_ends_at_the_final_rate(path):
     to_zero = recipe.replace({"schedule.final_rate": None})
     assert rates(to_zero, [200]) == pytest.approx([0], abs=1e-8)
     for rate, message in (
-        (0.1, "below optimizer.learning_rate = 0.1"),
+        (0.1, "below the learning rate, 0.1"),
         (-1, "at least 0 for name = 'cosine'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -284,10 +285,10 @@ def test_training_model_takes_stored_data(path):
         "schedule": None,
     }
     recipe = recipes.load(path, changes)
-    splits = building.Splits(recipe)
+    splits = examples.examples_of(recipe)
     assert len(splits.y) == 9500 and len(splits.validation[1]) == 500
     model = building.network(recipe, splits.dataset)
-    outer = building.training_model(recipe, model, 10, 5)
+    outer = building.training_model(recipe, model, splits, 10, 5)
     names = [type(layer).__name__ for layer in outer.layers]
     assert names[:3] == ["RandomPadCrop", "RandomFlip", "Rescaling"]
     assert outer.layers[-1] is model and outer.steps_per_execution == 5
