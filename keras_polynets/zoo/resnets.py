@@ -224,9 +224,9 @@ def prodpoly_resnet50(**kwargs):
 
 
 @register(**PRODPOLY | {"paper": CVPR}, parameters=11_173_962)
-def resnet18_linear(**kwargs):
+def resnet18_linear(stem="cifar", **kwargs):
     """ResNet18 without activation functions: affine, a baseline."""
-    return build("resnet18_linear", kwargs, activation=None)
+    return build("resnet18_linear", kwargs, activation=None, **_of_stem(stem))
 
 
 @register(**PRODPOLY | {"paper": CVPR}, parameters=11_173_962)

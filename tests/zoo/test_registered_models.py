@@ -13,18 +13,7 @@ from keras_polynets import zoo
 
 MEMBERS = zoo.list_models("test_*")
 NAMES = zoo.list_models()
-IMAGENET = "no pipeline for ImageNet yet"
-SPEECH = "no pipeline for Speech Commands yet"
-WITHOUT_RECIPE = {
-    "pinet18": IMAGENET,
-    "prodpoly_resnet34_speech": SPEECH,
-    "prodpoly_resnet50": IMAGENET,
-    "qresnet18": IMAGENET,
-    "qresnet34": IMAGENET,
-    "quadratic_autoencoder": "recipes train classifiers",
-    "resnet34_speech": SPEECH,
-    "resnet50": IMAGENET,
-}
+WITHOUT_RECIPE = {"quadratic_autoencoder": "recipes train classifiers"}
 # Building it takes a quarter of a minute.
 DEEPEST = ["resnet1202"]
 
@@ -161,7 +150,10 @@ def test_serves_without_this_package(name, tmp_path):
     model = load(name)
     model.export(tmp_path / "saved")
     stored = np.random.default_rng(0).integers(
-        0, 256, (5, *model.input_shape[1:]), "uint8"
+        0,
+        np.iinfo(model.stored_dtype).max,
+        (5, *(size or 9000 for size in model.stored_shape)),
+        model.stored_dtype,
     )
     np.save(tmp_path / "stored.npy", stored)
     program = f"""
