@@ -6,6 +6,7 @@ from keras import ops
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers.resampling import Resample
 from keras_polynets.layers.resampling import as_float_waves
+from keras_polynets.layers.resampling import working_dtype
 
 # Power below which a band is silent, and decibels below the loudest band.
 SILENCE = 1e-10
@@ -87,7 +88,8 @@ class LogMelSpectrogram(keras.layers.Layer):
                 "Argument `output_range` must be a pair (low, high) with low < "
                 f"high. Received: output_range={output_range}"
             )
-        self._resample = Resample(input_rate, sampling_rate, dtype="float32")
+        dtype = working_dtype(self.compute_dtype)
+        self._resample = Resample(input_rate, sampling_rate, dtype=dtype)
         self._mel = keras.layers.MelSpectrogram(
             fft_length=fft_length,
             sequence_stride=sequence_stride,
@@ -96,7 +98,7 @@ class LogMelSpectrogram(keras.layers.Layer):
             min_freq=0.0,
             # Keras's decibels depend on the rest of the batch.
             power_to_db=False,
-            dtype="float32",
+            dtype=dtype,
         )
 
     def build(self, input_shape):
@@ -105,7 +107,7 @@ class LogMelSpectrogram(keras.layers.Layer):
         self.built = True
 
     def call(self, waves):
-        waves = as_float_waves(waves)
+        waves = as_float_waves(waves, working_dtype(self.compute_dtype))
         length = self._input_length()
         waves = ops.pad(waves, ((0, 0), (0, length)))[:, :length]
         waves = ops.reshape(waves, (-1, length))

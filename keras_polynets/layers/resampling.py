@@ -13,6 +13,11 @@ from keras_polynets._errors import check_positive_integer
 LARGEST_TABLE = 2**24
 
 
+def working_dtype(compute_dtype):
+    """Returns the dtype in which waves are worked on: no less than float32."""
+    return "float64" if compute_dtype == "float64" else "float32"
+
+
 def as_float_waves(waves, dtype="float32"):
     """Returns waves as floats: integers of 16 bits are divided by 32768.
 
@@ -69,7 +74,8 @@ class Resample(keras.layers.Layer):
     """
 
     def __init__(self, input_rate, output_rate, **kwargs):
-        super().__init__(**kwargs)
+        # Integers stay integers until their unit is known.
+        super().__init__(autocast=False, **kwargs)
         check_positive_integer("input_rate", input_rate)
         check_positive_integer("output_rate", output_rate)
         self.input_rate = input_rate
@@ -84,9 +90,13 @@ class Resample(keras.layers.Layer):
             )
 
     def call(self, waves):
-        waves = as_float_waves(waves, self.compute_dtype)
-        if self._up == self._down:
-            return waves
+        dtype = working_dtype(self.compute_dtype)
+        waves = as_float_waves(waves, dtype)
+        if self._up != self._down:
+            waves = self._converted(waves, dtype)
+        return ops.cast(waves, self.compute_dtype)
+
+    def _converted(self, waves, dtype):
         left, right, kernel = _filter(self._up, self._down)
         length = self._length(waves.shape[1])
         frames = -(-length // self._up)
@@ -96,7 +106,7 @@ class Resample(keras.layers.Layer):
         # Each step over `down` samples gives `up` new ones.
         samples = ops.conv(
             ops.expand_dims(padded, -1),
-            ops.convert_to_tensor(kernel, self.compute_dtype),
+            ops.convert_to_tensor(kernel, dtype),
             strides=self._down,
             padding="valid",
             data_format="channels_last",

@@ -7,6 +7,7 @@ from keras import ops
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers.augmentation import ReplicaSeedGenerator
 from keras_polynets.layers.resampling import as_float_waves
+from keras_polynets.layers.resampling import working_dtype
 
 
 class WaveAugmentation(keras.layers.Layer):
@@ -60,11 +61,11 @@ class WaveAugmentation(keras.layers.Layer):
         """
         shape = (ops.shape(waves)[0], 1)
         return keras.random.uniform(
-            shape, low, high, dtype="float32", seed=self.seed_generator
+            shape, low, high, dtype=waves.dtype, seed=self.seed_generator
         )
 
     def call(self, waves, training=False):
-        waves = as_float_waves(waves)
+        waves = as_float_waves(waves, working_dtype(self.compute_dtype))
         if training:
             chosen = self.draw(waves, 0.0, 1.0) < self.probability
             waves = ops.where(chosen, self.change(waves), waves)
@@ -177,7 +178,7 @@ class RandomSpeed(WaveAugmentation):
         """
         length = ops.shape(waves)[1]
         speed = self.draw(waves, 1 - self.factor, 1 + self.factor)
-        where = speed * ops.arange(length, dtype="float32")
+        where = speed * ops.arange(length, dtype=waves.dtype)
         first = ops.floor(where)
         share = where - first
         first = ops.cast(first, "int32")
@@ -298,7 +299,7 @@ class RandomNoise(WaveAugmentation):
             ops.mean(ops.square(waves), axis=1, keepdims=True) + 1e-12
         )
         return loudness * keras.random.normal(
-            ops.shape(waves), dtype="float32", seed=self.seed_generator
+            ops.shape(waves), dtype=waves.dtype, seed=self.seed_generator
         )
 
     def _recorded(self, waves):
@@ -310,7 +311,7 @@ class RandomNoise(WaveAugmentation):
             len(noise) - length + 1,
             seed=self.seed_generator,
         )
-        noise = as_float_waves(noise[np.newaxis])[0]
+        noise = as_float_waves(noise[np.newaxis], waves.dtype)[0]
         return ops.take(noise, first + ops.arange(length), axis=0)
 
     def get_config(self):
