@@ -1,9 +1,11 @@
 """The variants in the table of registered residual networks, counted."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
+from keras_polynets import convert
 from keras_polynets import models
 from keras_polynets import zoo
 
@@ -103,13 +105,45 @@ def test_images_are_standardised_as_the_papers_do(name, low, high):
         np.testing.assert_allclose(pixel, np.broadcast_to(expected, 3), 1e-5)
 
 
-def test_decibels_of_speech():
-    small = {"width": 2, "blocks": (1,)}
-    model = zoo.load("prodpoly_resnet34_speech", weights=None, **small)
-    decibels = np.linspace(-80, 0, 3)[:, None, None, None]
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(model.preprocessor(decibels)).ravel(), [-1, 0, 1]
-    )
+SPOKEN = {"weights": None, "width": 2, "blocks": (1,)}
+
+
+def test_waves_of_speech_become_spectrograms():
+    model = zoo.load("prodpoly_resnet34_speech", **SPOKEN)
+    waves = np.random.default_rng(0).integers(-99, 99, (2, 9000), "int16")
+    found = ops.convert_to_numpy(model.preprocessor(waves))
+    assert found.shape == (2, 32, 32, 1)
+    # The loudest band of each example, and silence behind the end.
+    np.testing.assert_allclose(found.max((1, 2, 3)), 1)
+    np.testing.assert_array_equal(found[:, :, -5:], -1)
+    assert (model.stored_shape, model.stored_dtype) == ((None,), "int16")
+    assert model(found).shape == (2, 35)
+
+
+def test_speech_of_another_rate_and_size():
+    arguments = {"input_shape": (16, 40, 1), "sampling_rate": 8000}
+    model = zoo.load("resnet34_speech", **SPOKEN, **arguments)
+    preprocessor = model.preprocessor
+    assert preprocessor.input_rate == 8000
+    assert preprocessor(np.zeros((1, 8000), "int16")).shape == (1, 16, 40, 1)
+    with pytest.raises(ValueError, match=r"of \(bands, moments, 1\), all .*3\)"):
+        zoo.load("resnet34_speech", **SPOKEN, input_shape=(32, 32, 3))
+    with pytest.raises(ValueError, match="`sampling_rate` must be an integer"):
+        zoo.load("resnet34_speech", **SPOKEN, sampling_rate=0)
+
+
+def test_converted_speech_still_takes_waves(tmp_path):
+    model = zoo.load("resnet34_speech", **SPOKEN)
+    converted = convert.to_prodpoly(model)
+    waves = np.random.default_rng(0).integers(-99, 99, (2, 9000), "int16")
+    path = tmp_path / "model.keras"
+    converted.save(path)
+    for other in (converted, keras.models.load_model(path)):
+        assert (other.stored_shape, other.stored_dtype) == ((None,), "int16")
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(other.preprocessor(waves)),
+            ops.convert_to_numpy(model.preprocessor(waves)),
+        )
 
 
 @pytest.mark.parametrize("order", [2, 5])
