@@ -10,6 +10,7 @@ import pytest
 
 import keras_polynets
 from keras_polynets import cli
+from keras_polynets import recipes
 from keras_polynets import zoo
 
 RECIPE = """
@@ -48,6 +49,42 @@ def test_a_recipe_trains(tmp_path, capsys):
     result = json.loads(captured.out)
     assert result["test"]["accuracy"] > 0.6
     assert result["lipschitz_bound"] < 400
+
+
+SPEECH = """
+model = "prodpoly_resnet34_speech"
+batch_size = 8
+[overrides]
+width = 2
+blocks = [1, 1]
+[data]
+split = "speaker:bob"
+[augmentation]
+gain = [0.5, 2.0]
+speed = 0.2
+shift = 500
+noise = 0.3
+[evaluation]
+top_k = [2]
+"""
+
+
+def test_a_recipe_trains_on_recordings(tmp_path):
+    wavfile = pytest.importorskip("scipy.io.wavfile")
+    rng = np.random.default_rng(0)
+    for speaker, count in (("ann", 4), ("bob", 1)):
+        for digit in "01":
+            for i in range(count):
+                wave = rng.integers(-9000, 9000, 5000, "int16")
+                path = tmp_path / "set" / f"{digit}_{speaker}_{i}.wav"
+                path.parent.mkdir(exist_ok=True)
+                wavfile.write(path, 8000, wave)
+    (tmp_path / "speech.toml").write_text(SPEECH)
+    recipe = recipes.load(
+        tmp_path / "speech.toml", {"data.name": str(tmp_path / "set")}
+    )
+    result = recipes.run(recipe, tmp_path / "run", verbose=0)
+    assert result["test"]["top_2_accuracy"] == 1.0
 
 
 SMALL = [n for n in zoo.list_models() if zoo.info(n)["parameters"] < 250_000]

@@ -76,8 +76,9 @@ def test_other_shapes_and_classes(name, shape, classes):
     model = zoo.load(
         name, weights=None, input_shape=shape, classes=classes, width=4
     )
-    images = np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
-    logits = model(model.preprocessor(images))
+    stored = [size or 9000 for size in model.stored_shape]
+    images = np.random.default_rng(0).integers(0, 256, (2, *stored))
+    logits = model(model.preprocessor(images.astype(model.stored_dtype)))
     assert logits.shape == (2, classes)
 
 
@@ -126,7 +127,9 @@ def test_speech_of_another_rate_and_size():
     preprocessor = model.preprocessor
     assert preprocessor.input_rate == 8000
     assert preprocessor(np.zeros((1, 8000), "int16")).shape == (1, 16, 40, 1)
-    with pytest.raises(ValueError, match=r"of \(bands, moments, 1\), all .*3\)"):
+    with pytest.raises(
+        ValueError, match=r"of \(bands, moments, 1\), all .*3\)"
+    ):
         zoo.load("resnet34_speech", **SPOKEN, input_shape=(32, 32, 3))
     with pytest.raises(ValueError, match="`sampling_rate` must be an integer"):
         zoo.load("resnet34_speech", **SPOKEN, sampling_rate=0)
