@@ -138,14 +138,20 @@ def _archive(model, image_shape):
         outputs = keras.ops.cast(model(x, training=False), "float32")
         return name_outputs(outputs)
 
+    def serve_waves(waves):
+        return serve(waves)
+
     archive = keras.export.ExportArchive()
     archive.track(model)
     # The first endpoint becomes the serving default.
     stored = tf.as_dtype(getattr(model, "stored_dtype", "uint8"))
-    input_name = WAVES_NAME if stored == tf.int16 else INPUT_NAME
+    # The name of the function's argument and that of the signature are one.
+    endpoint, input_name = (
+        (serve_waves, WAVES_NAME) if stored == tf.int16 else (serve, INPUT_NAME)
+    )
     for name, dtype in (("serve", tf.float32), ("serve_raw", stored)):
         signature = tf.TensorSpec((None, *image_shape), dtype, name=input_name)
-        archive.add_endpoint(name, serve, input_signature=[signature])
+        archive.add_endpoint(name, endpoint, input_signature=[signature])
     return archive
 
 

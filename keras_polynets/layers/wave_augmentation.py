@@ -311,8 +311,9 @@ class RandomNoise(WaveAugmentation):
             len(noise) - length + 1,
             seed=self.seed_generator,
         )
-        noise = as_float_waves(noise[np.newaxis], waves.dtype)[0]
-        return ops.take(noise, first + ops.arange(length), axis=0)
+        # Integers are converted behind the choice, which is much smaller.
+        chosen = ops.take(noise, first + ops.arange(length), axis=0)
+        return as_float_waves(chosen, waves.dtype)
 
     def get_config(self):
         return {

@@ -8,6 +8,7 @@ import pytest
 
 from keras_polynets import export
 from keras_polynets import models
+from keras_polynets import zoo
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -191,3 +192,26 @@ def test_another_backend_is_told_so(model, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="KERAS_BACKEND=tensorflow"):
         export.saved_model(model, tmp_path / "1")
+
+
+def test_a_model_for_speech_serves_waves_of_any_length(tmp_path):
+    import tensorflow as tf
+
+    model = zoo.load(
+        "resnet34_speech", weights=None, width=2, blocks=(1,), classes=3
+    )
+    path = model.export(tmp_path / "speech")
+    served = tf.saved_model.load(str(path))
+    waves = np.random.default_rng(0).integers(-999, 999, (2, 7000), "int16")
+    expected = model.predict(model.preprocessor(waves), verbose=0)
+    floats = (waves / 32768).astype("float32")
+    default = served.signatures["serving_default"]
+    for found in (
+        served.serve_raw(waves=waves),
+        served.serve(waves=floats),
+        default(waves=tf.constant(floats)),
+    ):
+        np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
+    assert served.serve_raw(waves=waves[:1, :99])["logits"].shape == (1, 3)
+    text = (path / "assets.extra" / "keras_polynets.json").read_text()
+    assert json.loads(text)["image_shape"] == [None]

@@ -255,6 +255,35 @@ def test_the_builder_of_tfds(tmp_path, monkeypatch):
     )
 
 
+def test_a_set_of_tfds_without_a_rate_is_refused():
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class RatelessWords(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(
+                    {
+                        "audio": tfds.features.Audio(),
+                        "label": tfds.features.ClassLabel(num_classes=2),
+                    }
+                ),
+                supervised_keys=("audio", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            raise NotImplementedError
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    with tfds.testing.mock_data(num_examples=2):
+        with pytest.raises(ValueError, match="a known rate.*the rate None"):
+            data.load("rateless_words")
+
+
 def test_the_hash_is_that_of_tfds():
     tfds = pytest.importorskip("tensorflow_datasets")
     from keras_polynets.data import speech_commands as builder
