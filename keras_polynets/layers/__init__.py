@@ -1,6 +1,7 @@
 """Layers: the polynomial recursions and what Keras lacks beside them."""
 
 from keras_polynets.layers.augmentation import RandomPadCrop
+from keras_polynets.layers.batch_normalization import BatchNormalization
 from keras_polynets.layers.ccp import CCP
 from keras_polynets.layers.ccp_conv import CCPConv2D
 from keras_polynets.layers.ncp import NCP
@@ -15,6 +16,7 @@ from keras_polynets.layers.quadratic_conv import QuadraticConv2DTranspose
 from keras_polynets.layers.quadratic_conv import QuadraticConv3D
 
 __all__ = [
+    "BatchNormalization",
     "CCP",
     "CCPConv2D",
     "NCP",

@@ -39,6 +39,10 @@ class Splits:
             x, y = x[kept], y[kept]
         self.x, self.y = x, y
         self.test = self.dataset.x_test, self.dataset.y_test
+        # What is measured after every epoch.
+        self.monitored, self.monitored_part = self.validation, "val"
+        if recipe.evaluation.test_curve:
+            self.monitored, self.monitored_part = self.test, "test"
 
 
 class TrainingModel(BlockTraining, keras.Sequential):

@@ -108,6 +108,12 @@ class Recipe:
             self.initial_weights,
             "absent beside [transfer], which sets the weights too",
         )
+        require(
+            not (self.evaluation.test_curve and self.data.validation),
+            "evaluation.test_curve",
+            self.evaluation.test_curve,
+            "false where data.validation holds images out, which give a curve",
+        )
         watches_validation = (
             self.schedule.name == "plateau"
             and self.schedule.monitor.startswith("val_")

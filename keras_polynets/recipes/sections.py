@@ -261,10 +261,14 @@ class Evaluation:
     Args:
         attacks: Attacks as `robustness.parse_attack` reads them.
         batch_size: Images a batch, for the validation too.
+        test_curve: Whether the test set is measured after every epoch, for a
+            curve as papers draw it. It selects nothing: the weights are those
+            of the last epoch. Only where no images are held out.
     """
 
     attacks: tuple[str, ...] = ()
     batch_size: int = 500
+    test_curve: bool = False
 
     def __post_init__(self):
         require(

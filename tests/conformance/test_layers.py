@@ -19,6 +19,7 @@ def _quadratic_convolution(rank, **arguments):
 # For each layer: arguments, the shape of an input, and one with free sizes.
 # What follows a colon tells the cases of one layer apart.
 CASES = {
+    "BatchNormalization": ({"momentum": 0.9}, (4, 4, 3), (None, None, 3)),
     "CCP": ({"units": 3, "rank": 4, "order": 3}, (6,), (None, 6)),
     "NCP": ({"units": 3, "rank": 4, "order": 3}, (6,), (None, 6)),
     "NCPSkip": (

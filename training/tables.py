@@ -1,0 +1,162 @@
+"""The tables that `training.reproduce` repeats."""
+
+from training.comparison_tables import ComparisonTable
+from training.comparison_tables import Figure
+from training.comparison_tables import Row
+from training.sweep_tables import SweepTable
+
+RATES = tuple({"optimizer.learning_rate": rate} for rate in (0.1, 0.05, 0.2))
+
+
+def _factors(*factors):
+    """Returns trials of ReLinear_sg: gate and power terms are alike."""
+    keys = ("gate_factor", "power_factor")
+    return tuple(
+        {f"optimizer.relinear.{key}": factor for key in keys}
+        for factor in factors
+    )
+
+
+def _shrinkages(kind, *amounts):
+    """Returns trials of ReLinear_sw in the plain form of the paper."""
+    return tuple(
+        {
+            "optimizer.relinear": {
+                "gate_shrinkage": amount,
+                "power_shrinkage": amount,
+                "shrinkage": kind,
+                "proximal": False,
+            }
+        }
+        for amount in amounts
+    )
+
+
+FACTORS = _factors(1e-2, 1e-4, 1.0)
+# From the first, the second and the third stage of the conventional network:
+# its epochs, then those of the quadratic one, from the rate it has reached.
+STAGES = tuple(
+    {
+        "transfer.epochs": before,
+        "epochs": after,
+        "optimizer.learning_rate": rate,
+        "schedule": schedule,
+        **FACTORS[0],
+    }
+    for before, after, rate, schedule in (
+        (5, 5, 0.1, {"name": "step", "epochs": [1, 3]}),
+        (8, 2, 0.01, {"name": "step", "epochs": [1]}),
+        (9, 1, 0.001, {}),
+    )
+)
+
+TABLES = {
+    "table1-pn4": SweepTable(
+        title="Zhu et al., ICLR 2022, Table 1: PN-4 on Fashion-MNIST",
+        recipe="pn4.fashion_mnist_projected",
+        attacks={
+            "fgsm:0.1": "FGSM-0.1",
+            "pgd:0.1,20,0.01": "PGD-(0.1, 20, 0.01)",
+            "pgd:0.3,20,0.03": "PGD-(0.3, 20, 0.03)",
+        },
+        # The cells did not survive in the copy of the paper at hand.
+        paper={},
+        claims=(
+            "without regularisation the accuracy decreases substantially "
+            "under stronger attacks",
+            "projection outperforms the other methods under every attack, and "
+            "the more the stronger the attack",
+            "projection does not hurt the clean accuracy at intermediate "
+            "bounds",
+        ),
+    ),
+    "qresnet20-cifar10-jpeg": ComparisonTable(
+        title="Fan et al., 2021, Tables IV and V: QResNet20 on CIFAR-10 (a "
+        "JPEG copy, half of the width, ten epochs)",
+        paper_column="paper: test error (%), full scale",
+        tuning_share=0.5,
+        rows=(
+            Row("ResNet20", "resnet20.cifar10_jpeg_w8", RATES, "8.75"),
+            Row(
+                "QResNet20, random initialisation",
+                "qresnet20.cifar10_jpeg_w8",
+                FACTORS,
+                "7.78",
+            ),
+            Row(
+                "QResNet20, ReZero",
+                "qresnet20.cifar10_jpeg_w8_rezero",
+                FACTORS,
+                "7.97",
+            ),
+            Row(
+                "QResNet20, weight transfer",
+                "qresnet20.cifar10_jpeg_w8_transfer",
+                STAGES,
+                "7.17",
+                # The stages are parts of the ten epochs.
+                tuning_share=1.0,
+            ),
+            Row(
+                "QResNet20, compact",
+                "qresnet20.cifar10_jpeg_w8_compact",
+                FACTORS,
+                "7.76",
+            ),
+            Row(
+                "parabolic",
+                "qresnet20.cifar10_jpeg_w8_parabolic",
+                FACTORS,
+                "7.89",
+            ),
+            Row("poly", "qresnet20.cifar10_jpeg_w8_poly", FACTORS, "9.80"),
+            Row(
+                "sw-l1",
+                "qresnet20.cifar10_jpeg_w8",
+                _shrinkages("l1", 1e-6, 1e-5, 1e-4),
+                runs=False,
+            ),
+            Row(
+                "sw-l2",
+                "qresnet20.cifar10_jpeg_w8",
+                _shrinkages("l2", 1e-4, 1e-3, 1e-2),
+                runs=False,
+            ),
+        ),
+        claims=(
+            "QResNet20 has a lower error than ResNet20, 7.78 % against 8.75 %, "
+            "and weight transfer lowers it to 7.17 %",
+            "training is unstable where the factors of ReLinear_sg are large; "
+            "ReZero steadies it",
+            "sw-l1 does not stabilise the training; sw-l2 does, and is less "
+            "accurate than sg",
+            "weights transferred from the first stage are the best",
+        ),
+        figures={
+            "figure6": Figure(
+                "ReLinear sg",
+                ("QResNet20, random initialisation",),
+                "trials",
+            ),
+            "figure7": Figure("ReLinear sw", ("sw-l1", "sw-l2"), "trials"),
+            "figure8": Figure(
+                "Weight transfer", ("QResNet20, weight transfer",), "trials"
+            ),
+            "figure9": Figure(
+                "ReLinear sg and ReZero", ("QResNet20, ReZero",), "trials"
+            ),
+            "test_curves": Figure(
+                "Test accuracy, mean and deviation over the seeds",
+                (
+                    "ResNet20",
+                    "QResNet20, random initialisation",
+                    "QResNet20, ReZero",
+                    "QResNet20, compact",
+                    "parabolic",
+                    "poly",
+                ),
+                "runs",
+            ),
+        },
+    ),
+}
