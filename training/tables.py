@@ -50,6 +50,33 @@ STAGES = tuple(
     )
 )
 
+# Test errors of Table IV, in percent: a conventional network, and quadratic
+# ones from a random initialisation, with ReZero and with weight transfer.
+FULL_SCALE = {
+    20: ("8.75", "7.78", "7.97", "7.17"),
+    32: ("7.51", "7.18", "6.90", "6.38"),
+    56: ("6.97", "6.43", "6.34", "6.22"),
+}
+
+
+def _full_scale_rows():
+    rows = []
+    for depth, errors in FULL_SCALE.items():
+        plain, fresh, rezero, transfer = errors
+        name = f"qresnet{depth}.cifar10"
+        rows += [
+            Row(f"ResNet{depth}", f"resnet{depth}.cifar10", paper=plain),
+            Row(f"QResNet{depth}", name, paper=fresh),
+            Row(f"QResNet{depth}, ReZero", f"{name}_rezero", paper=rezero),
+            Row(
+                f"QResNet{depth}, weight transfer",
+                f"{name}_transfer",
+                paper=transfer,
+            ),
+        ]
+    return tuple(rows)
+
+
 TABLES = {
     "table1-pn4": SweepTable(
         title="Zhu et al., ICLR 2022, Table 1: PN-4 on Fashion-MNIST",
@@ -157,6 +184,28 @@ TABLES = {
                 ),
                 "runs",
             ),
+        },
+    ),
+    "qresnet-cifar10": ComparisonTable(
+        title="Fan et al., 2021, Table IV: quadratic networks on CIFAR-10, at "
+        "full scale",
+        paper_column="paper: test error (%)",
+        rows=_full_scale_rows(),
+        claims=(
+            "quadratic networks have lower errors than conventional ones of "
+            "the same depth, and weight transfer lowers them most",
+        ),
+        figures={
+            f"test_curves_{depth}": Figure(
+                f"Networks of {depth} layers",
+                tuple(
+                    row.name
+                    for row in _full_scale_rows()
+                    if f"ResNet{depth}" in row.name
+                ),
+                "runs",
+            )
+            for depth in FULL_SCALE
         },
     ),
 }

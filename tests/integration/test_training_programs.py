@@ -253,7 +253,7 @@ def test_every_table_names_recipes_that_take_its_trials():
             assert len({len(row.trials) for row in table.rows}) == 1
             for row in table.rows:
                 recipe = recipes.load(row.recipe)
-                assert recipe.data.validation
+                assert recipe.data.validation or len(row.trials) == 1
                 for changes in row.trials:
                     recipe.replace(changes)
             names = {row.name for row in table.rows}
