@@ -4,6 +4,8 @@ from keras_polynets.layers.augmentation import RandomPadCrop
 from keras_polynets.layers.batch_normalization import BatchNormalization
 from keras_polynets.layers.ccp import CCP
 from keras_polynets.layers.ccp_conv import CCPConv2D
+from keras_polynets.layers.filters import GaussianFilter2D
+from keras_polynets.layers.filters import MedianFilter2D
 from keras_polynets.layers.ncp import NCP
 from keras_polynets.layers.ncp import NCPSkip
 from keras_polynets.layers.neurons import square
@@ -19,6 +21,8 @@ __all__ = [
     "BatchNormalization",
     "CCP",
     "CCPConv2D",
+    "GaussianFilter2D",
+    "MedianFilter2D",
     "NCP",
     "NCPSkip",
     "ProdPoly",

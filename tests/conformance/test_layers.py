@@ -55,6 +55,8 @@ CASES = {
     "QuadraticConv2D: quadralib": _quadratic_convolution(
         2, neuron="quadralib", branch_normalization=True, use_bias=False
     ),
+    "GaussianFilter2D": ({"sigma": 0.8}, (6, 8, 2), (None, None, 2)),
+    "MedianFilter2D": ({"kernel_size": 3}, (6, 8, 2), (None, None, 2)),
     "RandomPadCrop": ({"padding": 1, "seed": 0}, (6, 8, 2), (None, None, 2)),
 }
 
