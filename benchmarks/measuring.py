@@ -76,6 +76,33 @@ def alternate(functions, rounds, warm_up=2):
     return times
 
 
+def epoch_seconds(model, data, epochs, **kwargs):
+    """Returns the seconds of each epoch of one `fit`, after a warm-up.
+
+    Args:
+        model: A compiled Keras model.
+        data: What `fit` takes first.
+        epochs: How many epochs are timed.
+        **kwargs: Further arguments of `fit`.
+    """
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        """Takes the time of each epoch."""
+
+        times = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.begin = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.times.append(time.perf_counter() - self.begin)
+
+    clock = Clock()
+    model.fit(data, epochs=1 + epochs, verbose=0, callbacks=[clock], **kwargs)
+    return clock.times[1:]
+
+
 def run_json(python, module, *words):
     """Runs a module in another process and returns the JSON it prints last."""
     process = subprocess.run(

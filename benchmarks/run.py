@@ -7,6 +7,8 @@ import sys
 from benchmarks import measuring
 
 NAMES = (
+    "batch_normalization",
+    "convolutional_throughput",
     "import_time",
     "projection",
     "projection_cost",

@@ -1,7 +1,6 @@
 """Training of pn4 and pn10 by `fit`, beside a plain loop in PyTorch."""
 
 import statistics
-import time
 
 from benchmarks import measuring
 
@@ -70,34 +69,17 @@ def rate(what, times):
 
 def fit_epochs(name, epochs):
     """Returns the seconds of each epoch of one `fit`, after a warm-up."""
-    import keras
     import numpy as np
 
     from keras_polynets import data
     from keras_polynets import zoo
-
-    class Clock(keras.callbacks.Callback):
-        """Takes the time of each epoch."""
-
-        times = None
-
-        def on_train_begin(self, logs=None):
-            self.times = []
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self.begin = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            self.times.append(time.perf_counter() - self.begin)
 
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (EXAMPLES, 28, 28, 1)).astype("float32")
     y = generator.integers(0, 10, EXAMPLES, dtype="int32")
     model = zoo.load(name, weights=None)
     batches = data.Batches(x, y, BATCH_SIZE, seed=0)
-    clock = Clock()
-    model.fit(batches, epochs=1 + epochs, verbose=0, callbacks=[clock])
-    return clock.times[1:]
+    return measuring.epoch_seconds(model, batches, epochs)
 
 
 def products_epochs(order, rounds, rank=16, pixels=784):

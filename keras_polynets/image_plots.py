@@ -2,10 +2,7 @@
 
 import numpy as np
 
-from keras_polynets.plots import _figure
-from keras_polynets.plots import _picture
-from keras_polynets.plots import _save
-from keras_polynets.plots import _style
+from keras_polynets import _figures
 
 
 def image_grid(rows, path=None, *, captions=None):
@@ -34,12 +31,16 @@ def image_grid(rows, path=None, *, captions=None):
             "rows the same columns. Received columns: "
             f"{ {label: list(row) for label, row in rows.items()} }"
         )
-    with _style():
-        figure = _figure(1.5 * len(columns) + 0.3, 1.75 * len(rows) + 0.3)
+    with _figures.style():
+        figure = _figures.figure(
+            1.5 * len(columns) + 0.3, 1.75 * len(rows) + 0.3
+        )
         grid = figure.subplots(len(rows), len(columns), squeeze=False)
         for line, (row, images) in zip(grid, rows.items(), strict=True):
             for axes, (column, image) in zip(line, images.items(), strict=True):
-                _picture(axes, np.clip(np.asarray(image, float), 0, 1), 0, 1)
+                _figures.picture(
+                    axes, np.clip(np.asarray(image, float), 0, 1), 0, 1
+                )
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
                 axes.grid(False)
@@ -48,4 +49,4 @@ def image_grid(rows, path=None, *, captions=None):
             line[0].set_ylabel(row, fontsize=8)
         for axes, column in zip(grid[0], columns, strict=True):
             axes.set_title(column, fontsize=9)
-    return _save(figure, path)
+    return _figures.save(figure, path)

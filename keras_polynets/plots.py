@@ -1,29 +1,10 @@
 """Figures of training and of robustness, drawn with matplotlib."""
 
 import itertools
-import pathlib
 
 import numpy as np
 
-# Okabe and Ito's colours, told apart with every kind of colour vision.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelsize": 10,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "font.size": 10,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-}
-DPI = 160
+from keras_polynets import _figures
 
 
 def training_curves(history, path=None):
@@ -55,11 +36,11 @@ def training_curves(history, path=None):
     ```
     """
     runs = _runs(history)
-    with _style():
-        figure = _figure(8.0, 3.4)
+    with _figures.style():
+        figure = _figures.figure(8.0, 3.4)
         panels = figure.subplots(1, 2)
         for color, (label, values) in zip(
-            itertools.cycle(COLORS), runs.items(), strict=False
+            itertools.cycle(_figures.COLORS), runs.items(), strict=False
         ):
             for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
                 scale = 100 if key == "accuracy" else 1
@@ -82,8 +63,10 @@ def training_curves(history, path=None):
             axes.set(xlabel="Epoch", ylabel=title)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.margins(x=0.02)
-        _legend_below(figure, panels[0] if panels[0].lines else panels[1])
-    return _save(figure, path)
+        _figures.legend_below(
+            figure, panels[0] if panels[0].lines else panels[1]
+        )
+    return _figures.save(figure, path)
 
 
 def accuracy_against_epsilon(accuracies, path=None, *, attack="attack"):
@@ -118,12 +101,12 @@ def accuracy_against_epsilon(accuracies, path=None, *, attack="attack"):
             "Argument `accuracies` must hold at least one "
             "{label: {epsilon: accuracy}}. Received: none"
         )
-    with _style():
-        figure = _figure(5.2, 3.6)
+    with _figures.style():
+        figure = _figures.figure(5.2, 3.6)
         axes = figure.subplots()
         for color, marker, (label, points) in zip(
-            itertools.cycle(COLORS),
-            itertools.cycle(MARKERS),
+            itertools.cycle(_figures.COLORS),
+            itertools.cycle(_figures.MARKERS),
             accuracies.items(),
             strict=False,
         ):
@@ -143,8 +126,8 @@ def accuracy_against_epsilon(accuracies, path=None, *, attack="attack"):
             ylim=(0, 100),
         )
         axes.set_xlim(left=0)
-        _legend_below(figure, axes)
-    return _save(figure, path)
+        _figures.legend_below(figure, axes)
+    return _figures.save(figure, path)
 
 
 def adversarial_grid(
@@ -199,20 +182,20 @@ def adversarial_grid(
         min(images.min(), adversarial.min()),
         max(images.max(), adversarial.max()),
     )
-    with _style():
+    with _figures.style():
         columns = len(images)
-        figure = _figure(1.15 * columns + 1.1, 4.3)
+        figure = _figures.figure(1.15 * columns + 1.1, 4.3)
         grid = figure.subplots(3, columns, squeeze=False)
         for column in range(columns):
             right = predictions[column] == labels[column]
             top, middle, bottom = grid[:, column]
-            _picture(top, images[column], low, high)
+            _figures.picture(top, images[column], low, high)
             top.set_title(name(labels[column]), fontsize=9)
-            _picture(middle, adversarial[column], low, high)
+            _figures.picture(middle, adversarial[column], low, high)
             middle.set_title(
                 ("✓ " if right else "✗ ") + name(predictions[column]),
                 fontsize=9,
-                color=COLORS[0] if right else COLORS[1],
+                color=_figures.COLORS[0] if right else _figures.COLORS[1],
             )
             # Three channels change together as their mean.
             mapped = bottom.imshow(
@@ -234,7 +217,7 @@ def adversarial_grid(
         bar.set_ticks([-largest, 0, largest])
         bar.ax.set_yticklabels([f"−{largest:.3g}", "0", f"+{largest:.3g}"])
         bar.outline.set_visible(False)
-    return _save(figure, path)
+    return _figures.save(figure, path)
 
 
 def _check_grid(images, adversarial, labels, predictions):
@@ -257,17 +240,6 @@ def _check_grid(images, adversarial, labels, predictions):
         )
 
 
-def _picture(axes, image, low, high):
-    scaled = (image - low) / ((high - low) or 1.0)
-    axes.imshow(
-        scaled.squeeze(-1) if scaled.shape[-1] == 1 else scaled,
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
-
-
 def _runs(history):
     """Returns `{label: {metric: values}}`, whatever of the forms was given."""
     history = getattr(history, "history", history)
@@ -288,36 +260,3 @@ def _runs(history):
     if not runs:
         raise ValueError("Argument `history` must hold at least one run.")
     return runs
-
-
-def _style():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "Figures need matplotlib. Install it with "
-            "`pip install keras_polynets[plots]`."
-        ) from error
-    return matplotlib.rc_context(STYLE)
-
-
-def _figure(width, height):
-    """Returns an empty figure that no window or global state knows of."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
-def _legend_below(figure, axes):
-    lines, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        lines, labels, loc="outside lower center", ncols=min(len(labels), 2)
-    )
-
-
-def _save(figure, path):
-    if path is not None:
-        path = pathlib.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return figure

@@ -4,11 +4,7 @@ import itertools
 
 import numpy as np
 
-from keras_polynets.plots import COLORS
-from keras_polynets.plots import _figure
-from keras_polynets.plots import _legend_below
-from keras_polynets.plots import _save
-from keras_polynets.plots import _style
+from keras_polynets import _figures
 
 
 def approximations(x, truth, fits, path=None, *, training=None):
@@ -27,22 +23,22 @@ def approximations(x, truth, fits, path=None, *, training=None):
     Raises:
         ImportError: matplotlib is not installed.
     """
-    with _style():
-        figure = _figure(8.0, 3.8)
+    with _figures.style():
+        figure = _figures.figure(8.0, 3.8)
         left, right = figure.subplots(1, 2)
         left.plot(x, truth, color="black", linewidth=1, label="function")
         if training is not None:
             left.plot(*training, "k.", label="training points")
         for color, (label, y) in zip(
-            itertools.cycle(COLORS), fits.items(), strict=False
+            itertools.cycle(_figures.COLORS), fits.items(), strict=False
         ):
             left.plot(x, y, color=color, linewidth=1, label=label)
             error = np.abs(np.asarray(y) - truth)
             right.plot(x, error, color=color, linewidth=1)
         left.set(xlabel="x", ylabel="Value")
         right.set(xlabel="x", ylabel="Absolute error", yscale="log")
-        _legend_below(figure, left)
-    return _save(figure, path)
+        _figures.legend_below(figure, left)
+    return _figures.save(figure, path)
 
 
 def polynomial_pieces(functions, path=None, *, smallest=1e-6):
@@ -63,13 +59,13 @@ def polynomial_pieces(functions, path=None, *, smallest=1e-6):
     Raises:
         ImportError: matplotlib is not installed.
     """
-    with _style():
+    with _figures.style():
         from matplotlib import colormaps
         from matplotlib import colors
 
         columns = min(len(functions), 3)
         rows = -(-len(functions) // columns)
-        figure = _figure(2.9 * columns + 0.8, 2.6 * rows)
+        figure = _figures.figure(2.9 * columns + 0.8, 2.6 * rows)
         grid = figure.subplots(
             rows, columns, squeeze=False, sharex=True, sharey=True
         )
@@ -112,4 +108,4 @@ def polynomial_pieces(functions, path=None, *, smallest=1e-6):
             label="Magnitude of the coefficient",
             extend="min",
         )
-    return _save(figure, path)
+    return _figures.save(figure, path)

@@ -76,6 +76,9 @@ class PeriodicProjection(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._targets = self._find_targets()
+        # Not asked inside the step: on JAX, reading `self.model` there writes
+        # the state of the step into the model.
+        self._last_step_known = self._is_last_step_known()
         self._hook = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -87,13 +90,13 @@ class PeriodicProjection(keras.callbacks.Callback):
             self._hook.install()
 
     def on_test_begin(self, logs=None):
-        if not self._steps_known():
+        if not self._last_step_known:
             self._project_now()
 
     def on_epoch_end(self, epoch, logs=None):
         if self._hook is None:
             return
-        if not self._steps_known():
+        if not self._last_step_known:
             self._project_now()
         for kernel, bias, _ in self._targets:
             constraints.check_finite(kernel)
@@ -105,7 +108,7 @@ class PeriodicProjection(keras.callbacks.Callback):
             self._hook.remove()
             self._hook = None
 
-    def _steps_known(self):
+    def _is_last_step_known(self):
         """Whether the optimizer's count tells the last step of an epoch.
 
         Loss scaling skips steps whose gradients overflow, uncounted.
@@ -133,7 +136,7 @@ class PeriodicProjection(keras.callbacks.Callback):
     def _project_if_due(self, optimizer):
         step = optimizer.iterations.value
         due = ops.equal(step % self.every, 0)
-        if self._steps_known():
+        if self._last_step_known:
             done = step - self._first_step
             due = ops.logical_or(due, ops.equal(done % self.params["steps"], 0))
         if keras.backend.backend() == "tensorflow":

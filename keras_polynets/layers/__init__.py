@@ -1,8 +1,11 @@
 """Layers: the polynomial recursions and what Keras lacks beside them."""
 
 from keras_polynets.layers.augmentation import RandomPadCrop
+from keras_polynets.layers.batch_normalization import BatchNormalization
 from keras_polynets.layers.ccp import CCP
 from keras_polynets.layers.ccp_conv import CCPConv2D
+from keras_polynets.layers.filters import GaussianFilter2D
+from keras_polynets.layers.filters import MedianFilter2D
 from keras_polynets.layers.log_mel import LogMelSpectrogram
 from keras_polynets.layers.ncp import NCP
 from keras_polynets.layers.ncp import NCPSkip
@@ -21,8 +24,11 @@ from keras_polynets.layers.wave_augmentation import RandomShift
 from keras_polynets.layers.wave_augmentation import RandomSpeed
 
 __all__ = [
+    "BatchNormalization",
     "CCP",
     "CCPConv2D",
+    "GaussianFilter2D",
+    "MedianFilter2D",
     "LogMelSpectrogram",
     "NCP",
     "NCPSkip",

@@ -9,6 +9,7 @@ from keras import regularizers
 
 from keras_polynets.initializers import reseed
 from keras_polynets.layers import neurons
+from keras_polynets.layers.batch_normalization import BatchNormalization
 from keras_polynets.layers.degrees import after_activation
 from keras_polynets.layers.dense_polynomial import hadamard_policy
 from keras_polynets.layers.quadratic_power import recomputed
@@ -228,7 +229,7 @@ class QuadraticLayer(keras.layers.Layer):
 
     def _normalization(self, role):
         # As in QuadraLib's release.
-        return keras.layers.BatchNormalization(
+        return BatchNormalization(
             axis=self._channel_axis,
             momentum=0.9,
             epsilon=1e-5,

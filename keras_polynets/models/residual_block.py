@@ -5,6 +5,7 @@ import functools
 
 import keras
 
+from keras_polynets.layers import BatchNormalization
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.layers.dense_polynomial import hadamard_policy
 from keras_polynets.layers.residual import PadShortcut
@@ -157,7 +158,7 @@ class ResidualBlock:
                 dtype=self.policy,
                 name=name,
             )(x)
-        return keras.layers.BatchNormalization(
+        return BatchNormalization(
             axis=-1,
             momentum=0.9,
             epsilon=self.epsilon,

@@ -5,6 +5,7 @@ from keras import activations
 
 from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import unknown_name
+from keras_polynets.layers import BatchNormalization
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.models.conv_polynomial_net import POOLINGS
 from keras_polynets.models.zoo_model import ZooModel
@@ -149,7 +150,7 @@ def _convolutions(x, layout, neuron, branch_normalization, activation, policy):
                 branch_normalization=branch_normalization,
                 **arguments,
             )(x)
-        x = keras.layers.BatchNormalization(
+        x = BatchNormalization(
             momentum=0.9, epsilon=1e-5, dtype=policy, name=f"norm{index}"
         )(x)
         x = keras.layers.Activation(

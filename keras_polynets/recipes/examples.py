@@ -19,6 +19,8 @@ class Splits:
         size: The number of examples that train.
         validation: Pair of inputs and labels that select, or `None`.
         test: Pair of inputs and labels.
+        monitored: What is measured after every epoch, or `None`.
+        monitored_part: Its name in the history, "val" or "test".
         shape: The shape of a stored example.
     """
 
@@ -44,6 +46,9 @@ class Splits:
         self.size = len(y)
         self.test = self.dataset.x_test, self.dataset.y_test
         self.shape = x.shape[1:]
+        self.monitored, self.monitored_part = self.validation, "val"
+        if recipe.evaluation.test_curve:
+            self.monitored, self.monitored_part = self.test, "test"
 
     def batches(self, first_step=0):
         """Returns what `fit` of a model of the zoo takes, from a step on."""
@@ -92,6 +97,9 @@ class StreamedSplits:
         self.size = len(self.dataset.train)
         self.shape = (options.size, options.size, 3)
         self.test = _Evaluated(self.dataset.test, recipe)
+        self.monitored, self.monitored_part = None, "val"
+        if recipe.evaluation.test_curve:
+            self.monitored, self.monitored_part = self.test.batches, "test"
 
     def batches(self, first_step=0):
         """Returns what `fit` takes, from a global step on."""

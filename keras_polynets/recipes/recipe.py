@@ -112,11 +112,17 @@ class Recipe:
             self.initial_weights,
             "absent beside [transfer], which sets the weights too",
         )
+        holds_out = self.data.validation or self.data.own_validation
+        require(
+            not (self.evaluation.test_curve and holds_out),
+            "evaluation.test_curve",
+            self.evaluation.test_curve,
+            "false where data.validation holds images out, which give a curve",
+        )
         watches_validation = (
             self.schedule.name == "plateau"
             and self.schedule.monitor.startswith("val_")
         )
-        holds_out = self.data.validation or self.data.own_validation
         require(
             holds_out or not watches_validation,
             "schedule.monitor",

@@ -16,11 +16,17 @@ class History(keras.callbacks.Callback):
 
     The rows are part of the backup, so the file never has a row twice, or
     none, after a kill.
+
+    Args:
+        directory: The `RunDirectory`.
+        monitored: What stands before the metrics of the set that is measured
+            after every epoch, `"val"` as in Keras or `"test"`.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory, monitored="val"):
         super().__init__()
         self.directory = directory
+        self.monitored = monitored
         self.rows = []
         self.seconds = 0.0
         self.rate = (None, None)
@@ -49,7 +55,12 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **(logs or {}), "learning_rate": self.rate[1]}
-        self.rows.append({key: _plain(value) for key, value in row.items()})
+        self.rows.append(
+            {
+                key.replace("val_", f"{self.monitored}_", 1): _plain(value)
+                for key, value in row.items()
+            }
+        )
         with atomic_write(self.directory.history, "w") as file:
             writer = csv.DictWriter(file, self.rows[0], lineterminator="\n")
             writer.writeheader()
@@ -73,10 +84,12 @@ class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the best validation accuracy.
 
     Epochs before `first_epoch` do not count, and of equal ones the first wins.
+    Where it is not `enabled`, what Keras calls validation is another set.
     """
 
-    def __init__(self, path, save, first_epoch=0):
+    def __init__(self, path, save, first_epoch=0, enabled=True):
         super().__init__()
+        self.enabled = enabled
         self.path = path
         self.save = save
         self.first_epoch = first_epoch
@@ -93,7 +106,7 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         accuracy = (logs or {}).get("val_accuracy")
-        if accuracy is None or epoch < self.first_epoch:
+        if not self.enabled or accuracy is None or epoch < self.first_epoch:
             return
         if self.best is None or accuracy > self.best:
             self.best, self.best_epoch = float(accuracy), epoch

@@ -92,12 +92,13 @@ class Job:
         building.fix_seeds(recipe)
         self.splits = examples.examples_of(recipe)
         self.steps_per_epoch = -(-self.splits.size // recipe.batch_size)
-        self.history = recording.History(directory)
+        self.history = recording.History(directory, self.splits.monitored_part)
         projection = recipe.projection
         self.best = recording.BestWeights(
             directory.best,
             lambda _, path: zoo.weights.save(self.model, path),
             first_epoch=projection.start_epoch if projection else 0,
+            enabled=self.splits.validation is not None,
         )
         self.plateau = _plateau(recipe)
         self.backup = callbacks.Backup(
@@ -158,7 +159,7 @@ class Job:
             initial_epoch=start.epoch,
             epochs=epochs,
             steps_per_epoch=self.steps_per_epoch - start.step,
-            validation_data=self.splits.validation if validate else None,
+            validation_data=self.splits.monitored if validate else None,
             validation_batch_size=self.recipe.evaluation.batch_size,
             callbacks=[*_projection(self.recipe), *extra],
             verbose=self.verbose,

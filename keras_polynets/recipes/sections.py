@@ -347,12 +347,16 @@ class Evaluation:
             class is among the five most probable ones.
         crops: With `Stream`, 1 or 10 crops of a test image, whose
             probabilities are averaged.
+        test_curve: Whether the test set is measured after every epoch, for a
+            curve as papers draw it. It selects nothing: the weights are those
+            of the last epoch. Only where no images are held out.
     """
 
     attacks: tuple[str, ...] = ()
     batch_size: int = 500
     top_k: tuple[int, ...] = ()
     crops: int = 1
+    test_curve: bool = False
 
     def __post_init__(self):
         require(
@@ -372,4 +376,10 @@ class Evaluation:
             "evaluation.crops",
             self.crops,
             "1, or 10 without evaluation.attacks",
+        )
+        require(
+            self.crops == 1 or not self.test_curve,
+            "evaluation.test_curve",
+            self.test_curve,
+            "false where evaluation.crops = 10",
         )

@@ -19,6 +19,7 @@ def _quadratic_convolution(rank, **arguments):
 # For each layer: arguments, the shape of an input, and one with free sizes.
 # What follows a colon tells the cases of one layer apart.
 CASES = {
+    "BatchNormalization": ({"momentum": 0.9}, (4, 4, 3), (None, None, 3)),
     "CCP": ({"units": 3, "rank": 4, "order": 3}, (6,), (None, 6)),
     "NCP": ({"units": 3, "rank": 4, "order": 3}, (6,), (None, 6)),
     "NCPSkip": (
@@ -54,6 +55,8 @@ CASES = {
     "QuadraticConv2D: quadralib": _quadratic_convolution(
         2, neuron="quadralib", branch_normalization=True, use_bias=False
     ),
+    "GaussianFilter2D": ({"sigma": 0.8}, (6, 8, 2), (None, None, 2)),
+    "MedianFilter2D": ({"kernel_size": 3}, (6, 8, 2), (None, None, 2)),
     "RandomPadCrop": ({"padding": 1, "seed": 0}, (6, 8, 2), (None, None, 2)),
     "RandomGain": ({"low": 0.5, "seed": 0}, (6,), (None,)),
     "RandomNoise": ({"factor": 0.5, "seed": 0}, (6,), (None,)),

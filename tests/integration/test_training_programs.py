@@ -16,6 +16,10 @@ from keras_polynets.recipes.directory import RunDirectory
 from training import publish
 from training import reproduce
 from training import train
+from training.comparison_tables import ComparisonTable
+from training.comparison_tables import Figure
+from training.comparison_tables import Row
+from training.tables import TABLES
 
 RECIPE = """
 model = "pn4"
@@ -202,20 +206,61 @@ def test_reproduce_compares_with_the_paper(recipe_path, tmp_path, capsys):
     assert "training for" not in capsys.readouterr().out
 
 
-def test_reproduce_scales_the_recipe(recipe_path):
-    recipe = recipes.load(
-        recipe_path,
-        {
-            "epochs": 100,
-            "schedule.epochs": [25, 75],
-            "projection.start_epoch": 50,
+def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
+    rates = [{"optimizer.learning_rate": rate} for rate in (1e-4, 1e-2)]
+    table = ComparisonTable(
+        title="Rates",
+        rows=(
+            Row("tuned", str(recipe_path), tuple(rates), paper="8.75"),
+            Row("trials", str(recipe_path), tuple(rates), runs=False),
+        ),
+        paper_column="paper: error (%)",
+        claims=("a claim",),
+        figures={
+            "trials": Figure("Trials", ("tuned", "trials"), "trials"),
+            "runs": Figure("Runs", ("tuned",), "runs"),
         },
+        tuning_share=0.5,
     )
-    tenth = reproduce.scaled(recipe, 10)
-    assert tenth.epochs == 10 and tenth.projection.start_epoch == 5
-    assert tenth.schedule.epochs == (2, 8)
-    least = reproduce.scaled(recipe, 2)
-    assert least.projection.start_epoch == 1
+    monkeypatch.setitem(TABLES, "rates", table)
+    arguments = ["rates", "--seeds", "2", "--output", str(tmp_path)]
+    arguments += ["--set", "projection=", "--set", "evaluation="]
+    assert reproduce.main([*arguments, "--rows", "trials"]) == 0
+    text = capsys.readouterr().out
+    assert "tuned, learning_rate 0.0001: not run" in text
+    assert "tuned  not run" in text and "trials  not run" not in text
+    assert reproduce.main(arguments) == 0
+    text = capsys.readouterr().out
+    report = json.loads((tmp_path / "table.json").read_text())
+    runs = [run["test"] for run in report["rows"]["tuned"]["runs"]]
+    expected = f"{100 * np.mean(runs):.2f} ± {100 * np.std(runs, ddof=1):.2f}"
+    assert expected in text and expected in (tmp_path / "table.md").read_text()
+    assert "8.75" in text and "learning_rate 0.01" in text
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "trials.png",
+        "runs.png",
+    }
+    # Elsewhere the report stands for the runs.
+    known = ["--known", str(tmp_path / "table.json"), "--rows", "trials"]
+    arguments[4] = str(tmp_path / "elsewhere")
+    assert reproduce.main([*arguments, *known]) == 0
+    assert expected in capsys.readouterr().out
+
+
+def test_every_table_names_recipes_that_take_its_trials():
+    for table in TABLES.values():
+        if isinstance(table, ComparisonTable):
+            assert len({len(row.trials) for row in table.rows}) == 1
+            for row in table.rows:
+                recipe = recipes.load(row.recipe)
+                assert recipe.data.validation or len(row.trials) == 1
+                for changes in row.trials:
+                    recipe.replace(changes)
+            names = {row.name for row in table.rows}
+            for figure in table.figures.values():
+                assert set(figure.rows) <= names
+        else:
+            assert recipes.load(table.recipe).projection is not None
 
 
 def test_reproduce_explains_mistakes(recipe_path, capsys):
@@ -223,7 +268,7 @@ def test_reproduce_explains_mistakes(recipe_path, capsys):
     assert "Did you mean 'table1-pn4'?" in capsys.readouterr().err
     arguments = ["table1-pn4", "--recipe", str(recipe_path), "--epochs", "1"]
     assert reproduce.main(arguments) == 1
-    assert "at least 2 epochs and 1 seed" in capsys.readouterr().err
+    assert "at least 2 epochs, one on each side" in capsys.readouterr().err
 
 
 def test_divergence_names_the_layer_and_keeps_the_backup(

@@ -138,6 +138,18 @@ def test_a_killed_run_goes_on_with_the_same_data(
     assert losses[0]["epoch"].tolist() == [0, 1]
 
 
+def test_streamed_images_give_a_curve_of_the_test(images, tmp_path):
+    changes = {"evaluation.test_curve": True, "epochs": 1}
+    with pytest.raises(ValueError, match="false where evaluation.crops = 10"):
+        images.replace(changes)
+    changes["evaluation.crops"] = 1
+    result = recipes.run(images.replace(changes), tmp_path / "run", verbose=0)
+    history = np.genfromtxt(
+        tmp_path / "run" / "history.csv", delimiter=",", names=True
+    )
+    assert history["test_accuracy"] == pytest.approx(result["test"]["accuracy"])
+
+
 class Model:
     """Gives its inputs as logits."""
 

@@ -1,0 +1,228 @@
+"""Several recipes side by side: tuned alike, then run over several seeds."""
+
+import csv
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from keras_polynets.recipes.directory import RunDirectory
+from keras_polynets.recipes.recipe import Recipe
+from keras_polynets.recipes.running import run
+from keras_polynets.recipes.scaling import scaled
+
+# A record has these of a result, and with them all that tables and curves say.
+KEPT = (
+    "parameters",
+    "training_examples",
+    "epochs",
+    "best_epoch",
+    "training_seconds",
+    "versions",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One row of a comparison.
+
+    Args:
+        name: What the row is called.
+        recipe: Its `Recipe`, with a validation set.
+        trials: Changes of the recipe to choose from by the validation
+            accuracy, each a dictionary as `Recipe.replace` takes it. All
+            contenders should have equally many.
+        runs: Whether the chosen trial is run for every seed and measured on
+            the test set. Contenders without runs are there for their trials.
+        tuning_share: What share of the epochs the trials last.
+    """
+
+    name: str
+    recipe: Recipe
+    trials: tuple = ({},)
+    runs: bool = True
+    tuning_share: float = 1.0
+
+
+def compare(
+    contenders,
+    run_directory,
+    *,
+    seeds=3,
+    train=None,
+    known=None,
+    verbose="auto",
+):
+    """Compares recipes under the same budget.
+
+    Each contender has its trials, which a validation set chooses from. The
+    chosen one is then trained on all training images, its last weights are
+    measured on the test set, and this is repeated for several seeds. A
+    contender with a single trial is not tuned. Call it again to go on with a
+    comparison that was interrupted; several processes may train different
+    contenders in the same folder.
+
+    Args:
+        contenders: Sequence of `Contender`.
+        run_directory: The folder of the runs.
+        seeds: The number of seeds, from that of each recipe on.
+        train: The names of the contenders to train; of the others only what is
+            finished is reported. By default all.
+        known: A report from before, whose runs are not repeated.
+        verbose: As in `recipes.run`.
+
+    Returns:
+        Dictionary from the name of a contender to a dictionary: `trials` and
+        `runs`, lists of records, and `chosen`, the changes that won or `None`
+        while trials are missing. A record has the `changes` or the `seed`,
+        the `recipe`, the accuracies `validation` and `test`, the `history` (a
+        list of values an epoch for each metric) and facts of the run; or
+        `diverged`, a message; or `missing`, where the run is not finished.
+
+    Raises:
+        ValueError: If a name of `train` is no contender's, or a recipe has no
+            validation set to tune with.
+
+    Example:
+
+    >>> recipe = keras_polynets.recipes.load("pn4.fashion_mnist")
+    >>> rates = [{"optimizer.learning_rate": rate} for rate in (1e-3, 1e-2)]
+    >>> contenders = [recipes.Contender("PN-4", recipe, tuple(rates))]
+    >>> recipes.compare(contenders, "runs/rates")["PN-4"]["chosen"]
+    """
+    names = [contender.name for contender in contenders]
+    unknown = sorted(set(train or ()) - set(names))
+    if unknown:
+        raise ValueError(
+            f"Argument `train` must name rows of {names}. Received: {unknown}"
+        )
+    folder, report = pathlib.Path(run_directory), {}
+    for contender in contenders:
+        before = (known or {}).get(contender.name, {})
+        runner = _Runner(
+            folder / _file_name(contender.name),
+            [*before.get("trials", ()), *before.get("runs", ())],
+            train is None or contender.name in train,
+            verbose,
+        )
+        report[contender.name] = _contend(contender, runner, seeds)
+    return report
+
+
+def accuracies(record_list):
+    """Returns the test accuracies of finished records.
+
+    Args:
+        record_list: Records of `compare`.
+    """
+    return [r["test"] for r in record_list if r.get("test") is not None]
+
+
+def spread(values):
+    """Returns the mean of values and their deviation, `None` for one alone.
+
+    Args:
+        values: Sequence of numbers, `None` among them where a run failed.
+
+    Returns:
+        Dictionary with `values`, `mean` and `deviation`, or `None` where a
+        value is missing.
+    """
+    if not values or None in values:
+        return None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {
+        "values": values,
+        "mean": float(np.mean(values)),
+        "deviation": deviation,
+    }
+
+
+class _Runner:
+    """Runs recipes of one contender, or finds what is known of them."""
+
+    def __init__(self, folder, known, train, verbose):
+        self.folder, self.known = folder, known
+        self.train, self.verbose = train, verbose
+
+    def record(self, recipe, name, test, **facts):
+        """Returns the record of a run."""
+        facts["recipe"] = _portable(recipe)
+        for record in self.known:
+            if record["recipe"] == facts["recipe"] and "missing" not in record:
+                return record | facts
+        directory = RunDirectory(self.folder / name)
+        try:
+            result = directory.read_result()
+            if self.train:
+                result = run(recipe, directory.path, self.verbose, test=test)
+        except FloatingPointError as error:
+            return facts | {"diverged": str(error)}
+        if result is None or (test and result["test"] is None):
+            return facts | {"missing": True}
+        parts = ("validation", "test")
+        return {
+            **facts,
+            **{part: (result[part] or {}).get("accuracy") for part in parts},
+            **{key: result[key] for key in KEPT},
+            "history": _history(directory),
+        }
+
+
+def _contend(contender, runner, seeds):
+    """Returns what is known of a contender after its trials and runs."""
+    trials, chosen = [], dict(contender.trials[0])
+    if len(contender.trials) > 1:
+        if not contender.recipe.data.validation:
+            raise ValueError(
+                f"The trials of {contender.name!r} need a recipe with "
+                "data.validation above 0, the images that choose."
+            )
+        for number, changes in enumerate(contender.trials):
+            recipe = contender.recipe.replace(changes)
+            recipe = scaled(recipe, contender.tuning_share)
+            name = f"trial-{number}"
+            trials.append(runner.record(recipe, name, False, changes=changes))
+        chosen = _choose(trials)
+    runs = []
+    if contender.runs and chosen is not None:
+        final = contender.recipe.replace(
+            {**chosen, "data.validation": 0, "evaluation.test_curve": True}
+        )
+        for seed in range(final.seed, final.seed + seeds):
+            recipe = final.replace({"seed": seed})
+            runs.append(runner.record(recipe, f"seed-{seed}", True, seed=seed))
+    return {"trials": trials, "chosen": chosen, "runs": runs}
+
+
+def _choose(trials):
+    """Returns the changes of the best trial, `None` while one is missing.
+
+    Where every trial diverged the first is as good as any.
+    """
+    if any("missing" in trial for trial in trials):
+        return None
+    best = max(trials, key=lambda t: t.get("validation") or 0.0)
+    return dict(best["changes"])
+
+
+def _portable(recipe):
+    """Returns a recipe as a dictionary that names no folder of a machine."""
+    values = recipe.to_dict()
+    name = values["data"]["name"]
+    if name.startswith(("/", "~", ".")):
+        values["data"]["name"] = pathlib.PurePath(name).name
+    values["data"].pop("archives", None)
+    return values
+
+
+def _history(directory):
+    with open(directory.history, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key: [float(row[key]) for row in rows] for key in rows[0]}
+
+
+def _file_name(text):
+    """Returns a name of a folder for the name of a contender."""
+    kept = (c if c.isalnum() or c in "-_." else "-" for c in text.lower())
+    return "".join(kept).strip("-")

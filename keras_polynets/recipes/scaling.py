@@ -1,0 +1,35 @@
+"""The same recipe for another number of epochs."""
+
+
+def scaled(recipe, share):
+    """Returns a recipe whose epochs are a share of what they were.
+
+    The epochs of the schedule, of the projection's start and of the network
+    that a transfer trains move in proportion; each phase keeps an epoch.
+
+    Args:
+        recipe: A `Recipe`.
+        share: Float above 0.
+
+    Returns:
+        A `Recipe`.
+    """
+    if share == 1:
+        return recipe
+    epochs = max(1, round(recipe.epochs * share))
+
+    def moved(epoch):
+        return max(1, round(epoch * share))
+
+    changes = {"epochs": epochs}
+    if recipe.schedule.epochs:
+        steps = sorted(set(map(moved, recipe.schedule.epochs)))
+        changes["schedule.epochs"] = [e for e in steps if e < epochs]
+        if not changes["schedule.epochs"]:
+            changes |= {"schedule": None}
+    if recipe.projection is not None:
+        start = min(moved(recipe.projection.start_epoch), epochs - 1)
+        changes["projection.start_epoch"] = start
+    if recipe.transfer is not None and recipe.transfer.epochs:
+        changes["transfer.epochs"] = moved(recipe.transfer.epochs)
+    return recipe.replace(changes)

@@ -1,0 +1,299 @@
+"""Tables that compare recipes under the same budget, with their curves."""
+
+import dataclasses
+import itertools
+
+from training.table_text import aligned
+from training.table_text import cell
+from training.table_text import share_of_epochs
+
+MISSING = "not run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row: a recipe and the trials that tune it.
+
+    Args:
+        name: What the row is called.
+        recipe: Name of the recipe.
+        trials: Changes to choose from, each a dictionary of recipe keys.
+        paper: The paper's number, as it prints it; `None` where it has none.
+        runs: Whether the chosen trial is run and measured on the test set.
+        tuning_share: The share of the epochs that the trials last; `None` for
+            the table's.
+    """
+
+    name: str
+    recipe: str
+    trials: tuple = ({},)
+    paper: str | None = None
+    runs: bool = True
+    tuning_share: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """Curves of one figure.
+
+    Args:
+        title: What it shows.
+        rows: The names of the rows whose curves it has.
+        part: `"trials"` for the validation accuracy of every trial, `"runs"`
+            for the mean and the deviation of the test accuracy over seeds.
+    """
+
+    title: str
+    rows: tuple
+    part: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparisonTable:
+    """A table that compares recipes.
+
+    Args:
+        title: What the table shows.
+        rows: Sequence of `Row`.
+        paper_column: What the paper's numbers are.
+        claims: What the paper's text says of the table.
+        figures: Dictionary from the stem of a file to a `Figure`.
+        tuning_share: The share of the epochs that trials last.
+    """
+
+    title: str
+    rows: tuple
+    paper_column: str
+    claims: tuple
+    figures: dict
+    tuning_share: float = 1.0
+
+    def run(self, arguments, folder):
+        """Runs the table as the arguments of the program say.
+
+        Args:
+            arguments: Those of `training.reproduce`.
+            folder: `pathlib.Path` of the runs.
+
+        Returns:
+            The report, a dictionary.
+        """
+        from keras_polynets import recipes
+
+        contenders = [self._contender(row, arguments) for row in self.rows]
+        found = recipes.compare(
+            contenders,
+            folder,
+            seeds=arguments.seeds,
+            train=arguments.rows,
+            known=_known(arguments.known),
+        )
+        return {
+            "title": self.title,
+            "paper_column": self.paper_column,
+            "claims": self.claims,
+            "paper": {row.name: row.paper for row in self.rows},
+            "rows": found,
+        }
+
+    def _contender(self, row, arguments):
+        from keras_polynets import recipes
+        from keras_polynets.recipes.scaling import scaled
+
+        recipe = recipes.load(row.recipe, arguments.overrides)
+        share = row.tuning_share or self.tuning_share
+        return recipes.Contender(
+            row.name,
+            scaled(recipe, share_of_epochs(recipe, arguments)),
+            row.trials if arguments.tune else row.trials[:1],
+            row.runs,
+            share,
+        )
+
+    def write(self, folder, report):
+        """Writes the table and its figures, and returns their names."""
+        from keras_polynets._files import atomic_write
+
+        with atomic_write(folder / "table.md", "w") as file:
+            file.write(markdown(report))
+        written = ["table.md"]
+        for stem, figure in self.figures.items():
+            curves = collect(figure, report["rows"])
+            if curves:
+                draw(figure, curves, folder / f"{stem}.png")
+                written.append(f"{stem}.png")
+        return written
+
+    def text(self, report):
+        """Returns the table, the paper's side and ours."""
+        return "\n".join(
+            [
+                report["title"],
+                "",
+                *aligned(table(report)),
+                "",
+                *(trial_lines(report)),
+                "The paper's text says:",
+                *(f"- {claim}" for claim in report["claims"]),
+            ]
+        )
+
+
+def _known(path):
+    """Returns the rows of a report from before, or `None`."""
+    import json
+
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)["rows"]
+
+
+def table(report):
+    """Returns the table of a report: a list of rows of words."""
+    rows = [
+        [
+            "",
+            "parameters",
+            report["paper_column"],
+            "test accuracy (%)",
+            "seeds",
+            "seconds a run",
+            "chosen",
+        ]
+    ]
+    for name, found in report["rows"].items():
+        done = [run for run in found["runs"] if "missing" not in run]
+        if found["runs"] or found["chosen"] is None:
+            rows.append(
+                [
+                    name,
+                    _parameters(found),
+                    report["paper"][name] or "not available",
+                    _accuracy(done),
+                    str(len(done)),
+                    _seconds(done),
+                    _changes(found["chosen"]),
+                ]
+            )
+    return rows
+
+
+def trial_lines(report):
+    """Returns what the trials of each row reached on the validation images."""
+    lines = ["Validation accuracy of the trials (%):"]
+    for name, found in report["rows"].items():
+        for trial in found["trials"]:
+            lines.append(
+                f"  {name}, {_changes(trial['changes'])}: "
+                f"{_outcome(trial, 'validation')}"
+            )
+    return [*lines, ""] if len(lines) > 1 else []
+
+
+def markdown(report):
+    """Returns the tables of a report as Markdown."""
+    head, *rows = table(report)
+    lines = [f"# {report['title']}", "", "| " + " | ".join(head) + " |"]
+    lines.append("|---|" + "---:|" * (len(head) - 2) + "---|")
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    trials = [
+        f"| {name} | {_changes(trial['changes'])} | "
+        f"{trial.get('epochs', '')} | {_outcome(trial, 'validation')} |"
+        for name, found in report["rows"].items()
+        for trial in found["trials"]
+    ]
+    if trials:
+        lines += ["", "| row | trial | epochs | validation accuracy (%) |"]
+        lines += ["|---|---|---:|---:|", *trials]
+    return "\n".join(lines) + "\n"
+
+
+def _parameters(found):
+    for record in (*found["runs"], *found["trials"]):
+        if "parameters" in record:
+            return f"{record['parameters']:,}"
+    return MISSING
+
+
+def _accuracy(done):
+    from keras_polynets.recipes.comparing import accuracies
+    from keras_polynets.recipes.comparing import spread
+
+    found = spread(accuracies(done))
+    failed = sum("diverged" in run for run in done)
+    text = MISSING if found is None else cell(found, 100, 2)
+    return text if not failed else f"{text} ({failed} diverged)"
+
+
+def _seconds(done):
+    times = [r["training_seconds"] for r in done if "training_seconds" in r]
+    return f"{sum(times) / len(times):.0f}" if times else MISSING
+
+
+def _outcome(record, part):
+    if "missing" in record:
+        return MISSING
+    if "diverged" in record:
+        return "diverged"
+    return f"{100 * record[part]:.2f}"
+
+
+def _changes(changes):
+    """Returns the words of a trial: its keys without their sections."""
+    if changes is None:
+        return MISSING
+    words = (f"{k.rpartition('.')[2]} {v}" for k, v in changes.items())
+    return ", ".join(words) or "as in the recipe"
+
+
+def collect(figure, rows):
+    """Returns the curves of a figure that have been run.
+
+    Returns:
+        Dictionary from a label to a list of curves, values an epoch.
+    """
+    curves = {}
+    for name in figure.rows:
+        done = [r for r in rows[name][figure.part] if r.get("history")]
+        if figure.part == "runs" and done:
+            curves[name] = [r["history"]["test_accuracy"] for r in done]
+        elif figure.part == "trials":
+            for trial in done:
+                label = f"{name}, {_changes(trial['changes'])}"
+                curves[label] = [trial["history"]["val_accuracy"]]
+    return curves
+
+
+def draw(figure, curves, path):
+    """Draws the curves of a figure, several as their mean and deviation."""
+    import numpy as np
+
+    from keras_polynets import _figures
+
+    with _figures.style():
+        canvas = _figures.figure(6.4, 4.2)
+        axes = canvas.subplots()
+        for color, (label, found) in zip(
+            itertools.cycle(_figures.COLORS), curves.items(), strict=False
+        ):
+            values = 100 * np.asarray(found)
+            epochs = np.arange(1, values.shape[1] + 1)
+            mean = values.mean(axis=0)
+            axes.plot(epochs, mean, "o-", color=color, label=label)
+            if len(values) > 1:
+                deviation = values.std(axis=0, ddof=1)
+                axes.fill_between(
+                    epochs,
+                    mean - deviation,
+                    mean + deviation,
+                    color=color,
+                    alpha=0.2,
+                    linewidth=0,
+                )
+        part = "Validation" if figure.part == "trials" else "Test"
+        axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
+        axes.set_title(figure.title, loc="left")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="lower right")
+    _figures.save(canvas, path)
