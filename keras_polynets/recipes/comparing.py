@@ -173,7 +173,7 @@ def _contend(contender, runner, seeds):
     """Returns what is known of a contender after its trials and runs."""
     trials, chosen = [], dict(contender.trials[0])
     if len(contender.trials) > 1:
-        if not contender.recipe.data.validation:
+        if not contender.recipe.holds_out:
             raise ValueError(
                 f"The trials of {contender.name!r} need a recipe with "
                 "data.validation above 0, the images that choose."
@@ -186,13 +186,26 @@ def _contend(contender, runner, seeds):
         chosen = _choose(trials)
     runs = []
     if contender.runs and chosen is not None:
-        final = contender.recipe.replace(
-            {**chosen, "data.validation": 0, "evaluation.test_curve": True}
-        )
+        final = _on_all(contender.recipe.replace(chosen))
         for seed in range(final.seed, final.seed + seeds):
             recipe = final.replace({"seed": seed})
             runs.append(runner.record(recipe, f"seed-{seed}", True, seed=seed))
     return {"trials": trials, "chosen": chosen, "runs": runs}
+
+
+def _on_all(recipe):
+    """Returns a recipe that trains on what chose, too, and shows its test.
+
+    Of `split = "speaker:TEST,VALIDATION"` the second speaker trains then.
+    """
+    return recipe.replace(
+        {
+            "data.validation": 0,
+            "data.own_validation": False,
+            "data.split": recipe.data.split.partition(",")[0],
+            "evaluation.test_curve": True,
+        }
+    )
 
 
 def _choose(trials):

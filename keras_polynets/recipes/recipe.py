@@ -112,9 +112,8 @@ class Recipe:
             self.initial_weights,
             "absent beside [transfer], which sets the weights too",
         )
-        holds_out = self.data.validation or self.data.own_validation
         require(
-            not (self.evaluation.test_curve and holds_out),
+            not (self.evaluation.test_curve and self.holds_out),
             "evaluation.test_curve",
             self.evaluation.test_curve,
             "false where data.validation holds images out, which give a curve",
@@ -124,7 +123,7 @@ class Recipe:
             and self.schedule.monitor.startswith("val_")
         )
         require(
-            holds_out or not watches_validation,
+            self.holds_out or not watches_validation,
             "schedule.monitor",
             self.schedule.monitor,
             "a training metric such as 'loss' where data.validation = 0",
@@ -136,11 +135,16 @@ class Recipe:
             "1 without [stream]",
         )
         require(
-            self.stream is None or not (holds_out or self.data.split),
+            self.stream is None or not (self.holds_out or self.data.split),
             "stream",
             self.data,
             "absent where examples are held out: a stream has none in memory",
         )
+
+    @property
+    def holds_out(self):
+        """Whether examples are held out that select the model."""
+        return bool(self.data.validation or self.data.own_validation)
 
     @property
     def learning_rate(self):

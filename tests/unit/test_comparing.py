@@ -103,15 +103,27 @@ def test_mistakes_are_explained(recipe, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_speaker_who_chose_trains_in_the_end(recipe):
+    spoken = recipe.replace(
+        {
+            "data.validation": 0,
+            "data.own_validation": True,
+            "data.split": "speaker:theo,george",
+        }
+    )
+    final = comparing._on_all(spoken)
+    assert final.data.split == "speaker:theo"
+    assert not final.holds_out and final.evaluation.test_curve
+    assert comparing._on_all(recipe).data.split == ""
+
+
 def test_records_name_no_folder(recipe):
     named = recipe.replace(
         {"data.name": "/somewhere/cifar10.zip", "data.archives": "/elsewhere"}
     )
-    assert comparing._portable(named)["data"] == {
-        "name": "cifar10.zip",
-        "validation": 1000,
-        "validation_seed": 0,
-    }
+    known = comparing._portable(named)["data"]
+    assert known["name"] == "cifar10.zip" and "archives" not in known
+    assert (known["validation"], known["validation_seed"]) == (1000, 0)
     emnist = recipe.replace({"data.name": "emnist/letters"})
     assert comparing._portable(emnist)["data"]["name"] == "emnist/letters"
 
