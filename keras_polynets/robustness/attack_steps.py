@@ -207,12 +207,12 @@ def _after_step(state, x, loss, gradient, broken):
         previous=state.x,
         gradient=gradient,
         loss=loss,
-        best=_choose(better, x, state.best),
-        best_gradient=_choose(better, gradient, state.best_gradient),
+        best=choose(better, x, state.best),
+        best_gradient=choose(better, gradient, state.best_gradient),
         best_loss=ops.where(better, loss, state.best_loss),
         rises=state.rises + rises,
         broken=ops.logical_or(broken, state.broken),
-        found=_choose(is_new, x, state.found),
+        found=choose(is_new, x, state.found),
     )
 
 
@@ -224,14 +224,30 @@ def _check(state, length):
     )
     halved = ops.logical_or(state.rises < needed, unchanged)
     return state._replace(
-        x=_choose(halved, state.best, state.x),
-        gradient=_choose(halved, state.best_gradient, state.gradient),
+        x=choose(halved, state.best, state.x),
+        gradient=choose(halved, state.best_gradient, state.gradient),
         loss=ops.where(halved, state.best_loss, state.loss),
         size=ops.where(halved, state.size / 2, state.size),
         rises=ops.zeros_like(state.rises),
         checked_loss=state.best_loss,
         halved=halved,
     )
+
+
+def likely_targets(logits, labels, count):
+    """Returns the wrong classes of each example, the most likely first.
+
+    Args:
+        logits: Float tensor of shape `(batch_size, classes)`.
+        labels: Integer tensor of shape `(batch_size,)`.
+        count: The number of classes wanted.
+
+    Returns:
+        Integer tensor of shape `(batch_size, count)`.
+    """
+    is_label = ops.one_hot(labels, logits.shape[-1]) > 0
+    lowest = ops.full_like(logits, -float("inf"))
+    return ops.top_k(ops.where(is_label, lowest, logits), count)[1]
 
 
 def auto_run(logits, loss, start, labels, lower, upper, epsilon, steps):
@@ -248,8 +264,7 @@ def auto_run(logits, loss, start, labels, lower, upper, epsilon, steps):
         steps: Positive integer.
 
     Returns:
-        Pair: the points found, those classified wrongly where there are such,
-        else those with the largest loss; and whether they are wrong.
+        The `AutoState` at the end.
     """
     objective = auto_objective(logits, loss, labels)
     state = auto_begin(objective, start, epsilon)
@@ -257,17 +272,13 @@ def auto_run(logits, loss, start, labels, lower, upper, epsilon, steps):
         state = auto_segment(
             objective, state, lower, upper, number == 0, length
         )
-    return outcome(state), state.broken
-
-
-def outcome(state):
-    """Returns the points that a run of APGD found, see `auto_run`."""
-    return _choose(state.broken, state.found, state.best)
+    return state
 
 
 def _per_image(values, like):
     return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
 
 
-def _choose(mask, x, y):
+def choose(mask, x, y):
+    """Returns `x` for the examples of a mask, `y` for the others."""
     return ops.where(_per_image(mask, x), x, y)

@@ -8,6 +8,9 @@ from keras_polynets.robustness.attack_functions import Problem
 from keras_polynets.robustness.attack_functions import check_installed
 from keras_polynets.robustness.attack_functions import check_settings
 
+# The standard deviation around the image at which TPGD starts.
+TPGD_DEVIATION = 1e-3
+
 
 def fgsm(
     model,
@@ -219,7 +222,7 @@ def tpgd(
     problem = Problem(
         model, images, labels, epsilon, clip, reference_compatible
     )
-    start = inputs.nearby_points(problem.x, seed)
+    start = inputs.nearby_points(problem.x, seed, TPGD_DEVIATION)
     perturb = problem.functions.compiled("tpgd", _make_tpgd)
     outputs = perturb(
         problem.x, start, problem.lower, problem.upper, step_size, steps

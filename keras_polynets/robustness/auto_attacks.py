@@ -18,6 +18,9 @@ LOSSES = {
 }
 _TARGETED_CLASSES = 4
 
+# The number of target classes by default, that of the attack's authors.
+TARGETS = 9
+
 
 def apgd(
     model,
@@ -102,7 +105,7 @@ def apgd_t(
     epsilon=0.1,
     steps=100,
     *,
-    targets=9,
+    targets=TARGETS,
     restarts=1,
     seed=None,
     clip=None,
@@ -156,11 +159,14 @@ def apgd_t(
     )
     _check_classes(problem, "The targeted loss", _TARGETED_CLASSES)
     search = _Search(problem, "targeted_dlr", epsilon, steps, seed)
-    for classes in likely_targets(
-        search.clean_logits, problem.labels, targets
-    ).T:
+    classes = attack_steps.likely_targets(
+        search.clean_logits,
+        problem.labels,
+        min(targets, problem.functions.classes - 1),
+    )
+    for column in np.asarray(classes).T:
         for _ in range(restarts):
-            search.run(classes)
+            search.run(column)
     return problem.finish(search.found)
 
 
@@ -168,23 +174,6 @@ def check_loss(loss):
     """Raises a `ValueError` unless APGD knows the loss."""
     if loss not in LOSSES:
         raise unknown_name("loss of APGD", loss, LOSSES)
-
-
-def likely_targets(logits, labels, count):
-    """Returns the wrong classes of each image, the most likely first.
-
-    Args:
-        logits: Array of shape `(batch_size, classes)`.
-        labels: Integer array of shape `(batch_size,)`.
-        count: The number of classes wanted.
-
-    Returns:
-        Int32 array of shape `(batch_size, min(count, classes - 1))`.
-    """
-    order = np.argsort(-np.asarray(logits), axis=1, kind="stable")
-    wrong = order[order != np.asarray(labels)[:, None]]
-    wrong = wrong.reshape(len(order), logits.shape[1] - 1)
-    return wrong[:, :count].astype("int32")
 
 
 def _check_classes(problem, what, needed):

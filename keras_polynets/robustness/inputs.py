@@ -137,7 +137,7 @@ def random_points(x, epsilon, seed, run=0):
     )
 
 
-def nearby_points(x, seed, deviation=1e-3):
+def nearby_points(x, seed, deviation):
     """Returns a normal point around each image, in float32.
 
     Args:
