@@ -12,6 +12,16 @@ from keras_polynets.robustness import auto_attacks
 from keras_polynets.robustness.attack_functions import REFERENCE_RANGE
 
 
+def is_plain(attack):
+    """Says whether an attack starts at the image, so that it needs no noise.
+
+    Args:
+        attack: An attack of `robustness.parse_attack`.
+    """
+    is_signed = attack.function in (attacks.fgsm, attacks.pgd)
+    return is_signed and not attack.settings.get("random_start", False)
+
+
 def noise(attack, x, seed):
     """Draws what the random starts of an attack need.
 
@@ -27,6 +37,8 @@ def noise(attack, x, seed):
         Float tensor of shape `(starts, *x.shape)`, or `None` where the attack
         starts at the image.
     """
+    if is_plain(attack):
+        return None
     settings = attack.settings
     starts = settings.get("restarts", 1)
     if attack.function is auto_attacks.apgd_t:
@@ -34,9 +46,6 @@ def noise(attack, x, seed):
     shape = (starts, *ops.shape(x))
     if attack.function is attacks.tpgd:
         return keras.random.normal(shape, dtype=x.dtype, seed=seed)
-    is_signed = attack.function in (attacks.fgsm, attacks.pgd)
-    if is_signed and not settings.get("random_start", False):
-        return None
     return keras.random.uniform(shape, -1.0, 1.0, dtype=x.dtype, seed=seed)
 
 

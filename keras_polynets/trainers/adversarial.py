@@ -151,6 +151,15 @@ class AdversarialTraining(InputTraining):
             x,
         )
 
+    def _compiles_with_xla(self, steps):
+        # On CPUs XLA draws random numbers slowly, one after the other.
+        plain = isinstance(self.attack, Attack) and adversarial.is_plain(
+            self.attack
+        )
+        if not plain and not self.jit_compile:
+            return False
+        return super()._compiles_with_xla(steps)
+
     def _unless_warming_up(self, attack, x):
         if self.warmup_epochs == 0:
             x = attack()
