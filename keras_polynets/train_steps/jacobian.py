@@ -16,7 +16,8 @@ def exact_squares(logits, x, classes):
     """
     rows = ops.zeros((ops.shape(x)[0], classes), dtype=x.dtype)
     identity = ops.eye(classes, dtype=x.dtype)
-    return _sum_of_squares(logits, x, [rows + row for row in identity])
+    vectors = [rows + identity[n] for n in range(classes)]
+    return _sum_of_squares(logits, x, vectors)
 
 
 def estimated_squares(logits, x, classes, projections, seed):
