@@ -7,6 +7,7 @@ import sys
 from benchmarks import measuring
 
 NAMES = (
+    "attacks",
     "import_time",
     "projection",
     "projection_cost",

@@ -53,6 +53,6 @@ def _project(blocks, max_values):
     factors = ops.where(shrinks, radius / ops.where(shrinks, values, ones), 1.0)
     scaled = vectors * ops.expand_dims(factors - 1.0, 1)
     change = ops.matmul(scaled, ops.transpose(vectors, (0, 2, 1)))
-    change = ops.cast(ops.matmul(matrices, change), blocks.dtype)
-    nan = ops.full_like(blocks, np.nan)
-    return ops.where(finite, safe + change, nan)
+    # Added before the cast, where large numbers cancel.
+    projected = ops.cast(matrices + ops.matmul(matrices, change), blocks.dtype)
+    return ops.where(finite, projected, ops.full_like(blocks, np.nan))
