@@ -34,7 +34,9 @@ def pgd_rows(options, turns):
             for _ in range(-(-options.rounds // turns))
         ]
         ours += times
-        theirs += in_torch("pn4", "pgd", model, images, labels, len(times), options)
+        theirs += in_torch(
+            "pn4", "pgd", model, images, labels, len(times), options
+        )
     what = "pn4, PGD-20 on 10,000 images"
     rows = [measuring.row(what, ours)]
     rows.append(

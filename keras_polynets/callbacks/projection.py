@@ -10,7 +10,6 @@ from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import unknown_name
 from keras_polynets.optimizers._delegating import innermost
 
-
 NORMS = {
     "linf": constraints.project,
     "spectral": constraints.project_spectral,
@@ -48,9 +47,9 @@ class PeriodicProjection(keras.callbacks.Callback):
 
     Raises:
         ValueError: If a bound is not above 0, if the norm is not known, if
-            `max_value` names a layer that the model does not have or that has no kernel, if the model
-            holds a layer that cannot be projected, or if a weight is NaN or
-            infinite at the end of an epoch.
+            `max_value` names a layer that the model does not have or that has
+            no kernel, if the model holds a layer that cannot be projected, or
+            if a weight is NaN or infinite at the end of an epoch.
 
     Example:
 

@@ -32,9 +32,10 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
             default. It holds `config.toml` (the resolved recipe), `log.txt`,
             `history.csv` (a row an epoch), `backup.npz`, `best.weights.h5`
             (the best validation accuracy; once projection and attacks have
-            begun, where there are such), `last.weights.h5`, `tensorboard/` (where TensorBoard
-            is installed, on the TensorFlow backend), `source/` (the run of
-            the network that `recipe.transfer` trains first) and `result.json`.
+            begun, where there are such), `last.weights.h5`, `tensorboard/`
+            (where TensorBoard is installed, on the TensorFlow backend),
+            `source/` (the run of the network that `recipe.transfer` trains
+            first) and `result.json`.
         verbose: 0 for silence, 1 for progress bars, 2 for a line an epoch,
             `"auto"` for 1 on a terminal and 2 elsewhere.
         test: Boolean, whether the test set is looked at. Selections among

@@ -88,7 +88,9 @@ def test_blocks_are_matrices_of_their_own():
         np.testing.assert_allclose(
             found[:, part], clipped(kernel[:, part], radius), atol=TOLERANCE * 5
         )
-    with pytest.raises(ValueError, match="Received 5 bounds for a kernel of 12"):
+    with pytest.raises(
+        ValueError, match="Received 5 bounds for a kernel of 12"
+    ):
         project(kernel, (1.0,) * 5)
 
 

@@ -79,9 +79,7 @@ def test_reference_compatible_is_the_released_clamp():
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(z))
 
     expected = ascend(images, images, loss, 0.1, 7, 0.03, (0.0, 1.0))
-    found = pgd(
-        model, images, labels, 0.1, 7, 0.03, reference_compatible=True
-    )
+    found = pgd(model, images, labels, 0.1, 7, 0.03, reference_compatible=True)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     # Black pixels turn grey, whatever the radius.
     assert found.min() >= 0

@@ -188,14 +188,10 @@ def test_random_starts_differ_from_step_to_step_and_are_seeded():
     model, (x, y) = make_model(), make_data()
     text = "pgd:0.1,1,0.001,random_start=true"
     trainer = AdversarialTraining(model, text, seed=3)
-    first, second = (
-        attacked_by(trainer, x, y) for _ in range(2)
-    )
+    first, second = (attacked_by(trainer, x, y) for _ in range(2))
     assert np.abs(first - second).max() > 0.05
     again = AdversarialTraining(model, text, seed=3)
-    np.testing.assert_array_equal(
-        attacked_by(again, x, y), first
-    )
+    np.testing.assert_array_equal(attacked_by(again, x, y), first)
     assert any(v is trainer.seed_generator.state for v in trainer.variables)
 
 
@@ -279,7 +275,7 @@ def test_half_precision_keeps_the_ball_in_float32():
 
 
 def test_saving_and_loading(tmp_path):
-    model, (x, y) = make_model(), make_data()
+    model, (x, _) = make_model(), make_data()
     trainer = compiled(
         AdversarialTraining(
             functional(model),
