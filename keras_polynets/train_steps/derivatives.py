@@ -1,5 +1,7 @@
 """Derivatives with respect to the input, on every backend."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -40,6 +42,19 @@ def losses_and_gradient(function, x):
     return losses, aux, gradient
 
 
+def constant_results():
+    """Returns the context of computations that nothing is derived from.
+
+    PyTorch would keep all their steps otherwise, and derivatives inside are
+    not made to be derived again.
+    """
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
 def _tensorflow(function, x, vectors):
     import tensorflow as tf
 
@@ -67,11 +82,18 @@ def _torch(function, x, vectors):
     # Where gradients of weights are wanted the products must have them too.
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
+        if not (again and x.requires_grad):
+            x = x.detach().requires_grad_()
         outputs, aux = function(x)
         products = [
             torch.autograd.grad(
-                outputs, x, vector, create_graph=again, retain_graph=True
+                outputs,
+                x,
+                vector,
+                create_graph=again,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
             )[0]
             for vector in vectors
         ]

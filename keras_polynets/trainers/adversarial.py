@@ -9,6 +9,7 @@ from keras_polynets.robustness.attack_texts import Attack
 from keras_polynets.robustness.attack_texts import parse_attack
 from keras_polynets.robustness.inputs import valid_range
 from keras_polynets.train_steps import adversarial
+from keras_polynets.train_steps.derivatives import constant_results
 from keras_polynets.trainers.wrapper import InputTraining
 
 
@@ -161,10 +162,11 @@ class AdversarialTraining(InputTraining):
         return super()._compiles_with_xla(steps)
 
     def _unless_warming_up(self, attack, x):
-        if self.warmup_epochs == 0:
-            x = attack()
-        else:
-            x = ops.cond(self.attacking.value, attack, lambda: x)
+        with constant_results():
+            if self.warmup_epochs == 0:
+                x = attack()
+            else:
+                x = ops.cond(self.attacking.value, attack, lambda: x)
         return ops.stop_gradient(x)
 
     def get_config(self):
