@@ -123,7 +123,7 @@ def auto_objective(logits, loss, labels):
     def evaluate(x):
         outputs = logits(x)
         wrong = attack_losses.is_wrong(outputs, labels)
-        return loss(outputs, labels), wrong
+        return ops.cast(loss(outputs, labels), x.dtype), wrong
 
     def objective(x):
         losses, wrong, gradient = losses_and_gradient(evaluate, x)

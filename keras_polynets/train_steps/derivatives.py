@@ -73,6 +73,8 @@ def _jax(function, x, vectors):
     import jax
 
     outputs, pull_back, aux = jax.vjp(function, x, has_aux=True)
+    # With 64 bits switched on, some outputs are wider than their input.
+    vectors = [vector.astype(outputs.dtype) for vector in vectors]
     return outputs, aux, [pull_back(vector)[0] for vector in vectors]
 
 

@@ -119,6 +119,56 @@ def test_apgd_is_the_published_algorithm(loss, epsilon):
         assert not all(broken)
 
 
+@pytest.mark.parametrize("epsilon", [0.3, 1.0])
+def test_a_rough_loss_is_climbed_by_the_published_algorithm(epsilon):
+    """Waves, on which steps are halved and the search goes back."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    frequencies = rng.uniform(2, 9, (1, 6)).astype("float32")
+    coupling = rng.normal(size=(6, 6)).astype("float32")
+
+    def wave(x):
+        mixed = tf.sin(3 * tf.matmul(x, coupling))
+        return tf.reduce_sum(tf.sin(frequencies * x) + 0.3 * mixed, axis=1)
+
+    def logits(x):
+        # Class 0 is always ahead: nothing is ever broken.
+        return tf.stack([wave(x), wave(x) - 1.0], axis=1)
+
+    def loss(outputs, labels):
+        return outputs[:, 0]
+
+    def evaluate(x, label):
+        x = tf.constant(x[None])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = wave(x)
+        return float(value[0]), tape.gradient(value, x).numpy()[0], False
+
+    images = rng.uniform(-0.5, 0.5, (24, 6)).astype("float32")
+    lower, upper = images - epsilon, images + epsilon
+    state = attack_steps.auto_run(
+        logits,
+        loss,
+        tf.constant(images),
+        tf.zeros(24, "int32"),
+        tf.constant(lower),
+        tf.constant(upper),
+        epsilon,
+        50,
+    )
+    expected = [
+        apgd_of_one_image(evaluate, *rows, epsilon, 50)[0]
+        for rows in zip(images, [0] * 24, lower, upper, strict=True)
+    ]
+    assert not state.broken.numpy().any()
+    sizes = state.size.numpy()
+    assert sizes.min() < epsilon / 2 and len(np.unique(sizes)) > 1
+    close = np.abs(state.best.numpy() - np.array(expected)).max(axis=1)
+    assert np.sum(close < 1e-4) >= 22
+
+
 @pytest.mark.parametrize(
     "steps, lengths",
     [
