@@ -169,6 +169,26 @@ def test_a_rough_loss_is_climbed_by_the_published_algorithm(epsilon):
     assert np.sum(close < 1e-4) >= 22
 
 
+def test_a_size_is_halved_when_nothing_changed_since_the_last_checkpoint():
+    """Condition 2 alone: no steps, so that none failed to rise."""
+    import tensorflow as tf
+
+    x = tf.zeros((2, 3))
+
+    def objective(x):
+        loss = tf.reduce_sum(x, axis=1)
+        return loss, tf.ones_like(x), tf.zeros((2,), "bool")
+
+    state = attack_steps.auto_begin(objective, x, 0.5)
+    # The second image has found something better since.
+    state = state._replace(best_loss=tf.constant([0.0, 1.0]))
+    sizes = []
+    for _ in range(4):
+        state = attack_steps.auto_segment(objective, state, x, x, False, 0)
+        sizes.append(state.size.numpy().tolist())
+    assert sizes == [[0.5, 1.0], [0.5, 0.5], [0.25, 0.5], [0.25, 0.25]]
+
+
 @pytest.mark.parametrize(
     "steps, lengths",
     [
