@@ -7,6 +7,7 @@ import sys
 from benchmarks import measuring
 
 NAMES = (
+    "attacks",
     "batch_normalization",
     "convolutional_throughput",
     "import_time",

@@ -18,8 +18,10 @@ from keras_polynets import models
 from keras_polynets import optimizers
 from keras_polynets import plots
 from keras_polynets import recipes
+from keras_polynets import regularizers
 from keras_polynets import robustness
 from keras_polynets import schedules
+from keras_polynets import trainers
 from keras_polynets import zoo
 from keras_polynets._version import __version__
 
@@ -38,7 +40,9 @@ __all__ = [
     "optimizers",
     "plots",
     "recipes",
+    "regularizers",
     "robustness",
     "schedules",
+    "trainers",
     "zoo",
 ]

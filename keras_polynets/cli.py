@@ -327,8 +327,9 @@ def _parser():
         metavar="ATTACK",
         nargs="*",
         default=["fgsm:0.1", "pgd:0.1,20,0.01"],
-        help="fgsm:EPSILON or pgd:EPSILON,STEPS,STEP_SIZE, in units of the "
-        "model's input (default: fgsm:0.1 pgd:0.1,20,0.01)",
+        help="fgsm:EPSILON, pgd:EPSILON,STEPS,STEP_SIZE, tpgd:EPSILON,STEPS,"
+        "STEP_SIZE, apgd:EPSILON,STEPS or apgd_t:EPSILON,STEPS, in units of "
+        "the model's input (default: fgsm:0.1 pgd:0.1,20,0.01)",
     )
     _arguments.add_data(command)
 

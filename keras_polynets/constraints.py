@@ -1,4 +1,4 @@
-"""Projection of weights onto balls of the ∞-operator norm."""
+"""Projection of weights onto balls of operator norms."""
 
 import functools
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_polynets import _spectral
 from keras_polynets._backend import is_traced
 from keras_polynets._backend import number_of_replicas
 
@@ -200,17 +201,58 @@ def _compiled_projection():
     return tf.function(_project, jit_compile=True, autograph=False)
 
 
-def _project(kernel, max_value, bias):
-    units = kernel.shape[-1]
-    radius = bounds_of_units(max_value, units)
+def _matrix(kernel, bias):
+    """Returns the columns of all units, the bias as one more row."""
     dtype = keras.backend.standardize_dtype(kernel.dtype)
     if dtype in ("float16", "bfloat16"):
         # Half-precision sums of thousands of weights would be too coarse.
         dtype = "float32"
-    matrix = ops.reshape(ops.cast(kernel, dtype), (-1, units))
-    if bias is not None:
-        row = ops.cast(ops.expand_dims(bias, 0), dtype)
-        matrix = ops.concatenate([matrix, row], axis=0)
+    matrix = ops.reshape(ops.cast(kernel, dtype), (-1, kernel.shape[-1]))
+    if bias is None:
+        return matrix
+    row = ops.cast(ops.expand_dims(bias, 0), dtype)
+    return ops.concatenate([matrix, row], axis=0)
+
+
+def project_spectral(kernel, max_value, bias=None):
+    """Projects a kernel onto a ball of the spectral norm.
+
+    The kernel is seen as the matrix of its shape `(-1, units)`, whose singular
+    values above `max_value` become `max_value`: the nearest such matrix whose
+    spectral norm is at most that. For dense kernels this is the 2-operator
+    norm of the layer; for convolutions it is the norm of the reshaped kernel,
+    as in the paper, which is not that of the operator.
+
+    Args:
+        kernel: Float tensor of shape `(..., units)`.
+        max_value: Float above 0, or a tuple of floats, one for each of as many
+            equal blocks of units, each of which is a matrix of its own.
+        bias: Optional float tensor of shape `(units,)` that counts as one more
+            weight of each unit.
+
+    Returns:
+        The projected kernel, or the pair of the projected kernel and bias.
+        Blocks with a weight that is not finite become NaN.
+
+    Reference:
+        - Zhu et al., "Controlling the Complexity and Lipschitz Constant
+          improves Polynomial Nets", ICLR 2022, Theorem 7.
+    """
+    kernel = _tensor(kernel)
+    bias = None if bias is None else _tensor(bias)
+    values = max_value if isinstance(max_value, tuple) else (max_value,)
+    bounds_of_units(values, kernel.shape[-1])
+    matrix = _spectral.project_blocks(_matrix(kernel, bias), values)
+    rows = matrix if bias is None else matrix[:-1]
+    projected = ops.cast(ops.reshape(rows, kernel.shape), kernel.dtype)
+    if bias is None:
+        return projected
+    return projected, ops.cast(matrix[-1], bias.dtype)
+
+
+def _project(kernel, max_value, bias):
+    radius = bounds_of_units(max_value, kernel.shape[-1])
+    matrix = _matrix(kernel, bias)
     thresholds = ops.cast(l1_thresholds(matrix, radius), kernel.dtype)
     if bias is None:
         return (soft_threshold(kernel, thresholds),)
@@ -269,16 +311,50 @@ class LInfOperatorNorm(keras.constraints.Constraint):
           improves Polynomial Nets", ICLR 2022, Section 3.
     """
 
+    projection = staticmethod(project)
+
     def __init__(self, max_value):
         self.max_value = check_bound(max_value)
 
     def __call__(self, w):
         if not is_traced(w):
             check_finite(w)
-        return project(w, self.max_value)
+        return self.projection(w, self.max_value)
 
     def get_config(self):
         return {"max_value": self.max_value}
+
+
+@keras.saving.register_keras_serializable(package="keras_polynets")
+class SpectralNorm(LInfOperatorNorm):
+    """Keeps the spectral norm of a kernel at or below a bound.
+
+    After every update the singular values of the kernel, seen as a matrix of
+    shape `(-1, units)`, are clipped to `max_value`. That is the projection,
+    unlike `keras.layers.SpectralNormalization`, which divides by the norm.
+    Use `keras_polynets.callbacks.PeriodicProjection` with `norm="spectral"` to
+    project every few steps.
+
+    Args:
+        max_value: Float above 0, the bound. Or a sequence of such floats: the
+            units are divided into as many equal blocks, each a matrix with a
+            bound of its own (the kernel of all orders of a polynomial layer
+            has one block an order).
+
+    Raises:
+        ValueError: If a bound is not above 0, or, outside compiled functions,
+            if a weight is NaN or infinite.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(16, kernel_constraint=SpectralNorm(1.0))
+
+    Reference:
+        - Zhu et al., "Controlling the Complexity and Lipschitz Constant
+          improves Polynomial Nets", ICLR 2022, Theorem 7.
+    """
+
+    projection = staticmethod(project_spectral)
 
 
 def linear_maps(model):

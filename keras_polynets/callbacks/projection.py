@@ -10,13 +10,20 @@ from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import unknown_name
 from keras_polynets.optimizers._delegating import innermost
 
+NORMS = {
+    "linf": constraints.project,
+    "spectral": constraints.project_spectral,
+}
+
 
 class PeriodicProjection(keras.callbacks.Callback):
-    """Projects kernels onto balls of the ∞-operator norm every few steps.
+    """Projects kernels onto balls of an operator norm every few steps.
 
     This is the projected gradient descent of polynomial networks: after every
     `every`-th optimizer step the weights of each output unit of the dense and
-    convolution layers are projected onto an ℓ1 ball. The projection is part of
+    convolution layers are projected onto an ℓ1 ball, which bounds the
+    ∞-operator norm, or each kernel onto a ball of the spectral norm. The
+    projection is part of
     the compiled training step, so that `every` counts optimizer steps whatever
     `steps_per_execution` is, with and without XLA, in mixed precision and
     under `tf.distribute.MirroredStrategy`. It runs after the last step of
@@ -34,12 +41,15 @@ class PeriodicProjection(keras.callbacks.Callback):
         start_epoch: Integer, the first epoch (from 0) that projects.
         joint_bias: Boolean, whether a unit's bias is projected together with
             its weights, as one more weight. Without it biases are left alone.
+        norm: `"linf"` for the ∞-operator norm, or `"spectral"` for the
+            spectral norm of the reshaped kernel. A single bound of a
+            polynomial layer's factors then holds for each order.
 
     Raises:
-        ValueError: If a bound is not above 0, if `max_value` names a layer
-            that the model does not have or that has no kernel, if the model
-            holds a layer that cannot be projected, or if a weight is NaN or
-            infinite at the end of an epoch.
+        ValueError: If a bound is not above 0, if the norm is not known, if
+            `max_value` names a layer that the model does not have or that has
+            no kernel, if the model holds a layer that cannot be projected, or
+            if a weight is NaN or infinite at the end of an epoch.
 
     Example:
 
@@ -54,8 +64,17 @@ class PeriodicProjection(keras.callbacks.Callback):
           improves Polynomial Nets", ICLR 2022, Algorithm 1.
     """
 
-    def __init__(self, max_value, every=10, start_epoch=0, joint_bias=True):
+    def __init__(
+        self,
+        max_value,
+        every=10,
+        start_epoch=0,
+        joint_bias=True,
+        norm="linf",
+    ):
         super().__init__()
+        if norm not in NORMS:
+            raise unknown_name("norm of a projection", norm, NORMS)
         check_positive_integer("every", every)
         if not isinstance(start_epoch, int) or start_epoch < 0:
             raise ValueError(
@@ -72,6 +91,7 @@ class PeriodicProjection(keras.callbacks.Callback):
         self.every = every
         self.start_epoch = start_epoch
         self.joint_bias = joint_bias
+        self.norm = norm
         self._hook = None
 
     def on_train_begin(self, logs=None):
@@ -121,7 +141,10 @@ class PeriodicProjection(keras.callbacks.Callback):
     def _find_targets(self):
         layers = _projectable_layers(self.model, self.max_value)
         targets = []
+        orders = _orders(self.model)
         for layer, bound in layers:
+            if self.norm == "spectral" and isinstance(bound, float):
+                bound = (bound,) * orders.get(id(layer), 1)
             # A wrong number of bounds is an error before the first step.
             constraints.bounds_of_units(bound, layer.kernel.shape[-1])
             bias = layer.bias if self.joint_bias and layer.use_bias else None
@@ -131,7 +154,7 @@ class PeriodicProjection(keras.callbacks.Callback):
     def _project_now(self):
         if self._hook is not None:
             for kernel, bias, bound in self._targets:
-                _assign_projection(kernel, bias, bound)
+                _assign_projection(self.norm, kernel, bias, bound)
 
     def _project_if_due(self, optimizer):
         step = optimizer.iterations.value
@@ -140,9 +163,9 @@ class PeriodicProjection(keras.callbacks.Callback):
             done = step - self._first_step
             due = ops.logical_or(due, ops.equal(done % self.params["steps"], 0))
         if keras.backend.backend() == "tensorflow":
-            _project_tensorflow(due, self._targets)
+            _project_tensorflow(due, self.norm, self._targets)
         else:
-            _project_stateless(due, self._targets)
+            _project_stateless(due, self.norm, self._targets)
 
 
 def _projectable_layers(model, max_value):
@@ -159,6 +182,18 @@ def _projectable_layers(model, max_value):
             raise unknown_name("layer with a kernel", name, by_name)
         pairs.append((by_name[name], bound))
     return pairs
+
+
+def _orders(model):
+    """Returns how many matrices lie side by side in a layer's kernel.
+
+    Dictionary from the id of the factors of each polynomial layer.
+    """
+    return {
+        id(layer.factors): layer.order
+        for layer in model._flatten_layers()
+        if hasattr(layer, "factors") and hasattr(layer, "order")
+    }
 
 
 def _refuse_other_kernels(model):
@@ -180,38 +215,40 @@ def _value(variable):
     return None if variable is None else variable.value
 
 
-def _project(kernel, bias, bound):
+def _project(norm, kernel, bias, bound):
     if bias is None:
-        return (constraints.project(kernel, bound),)
-    return constraints.project(kernel, bound, bias)
+        return (NORMS[norm](kernel, bound),)
+    return NORMS[norm](kernel, bound, bias)
 
 
-def _assign_projection(kernel, bias, bound):
+def _assign_projection(norm, kernel, bias, bound):
     for variable, value in zip(
-        (kernel, bias), _project(kernel, bias, bound), strict=False
+        (kernel, bias), _project(norm, kernel, bias, bound), strict=False
     ):
         variable.assign(value)
 
 
-def _project_stateless(due, targets):
+def _project_stateless(due, norm, targets):
     for kernel, bias, bound in targets:
         variables = (kernel,) if bias is None else (kernel, bias)
         values = tuple(v.value for v in variables)
         values = ops.cond(
             due,
-            functools.partial(_project, kernel.value, _value(bias), bound),
+            functools.partial(
+                _project, norm, kernel.value, _value(bias), bound
+            ),
             lambda values=values: values,
         )
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
 
-def _project_tensorflow(due, targets):
+def _project_tensorflow(due, norm, targets):
     """Assigns only where it is due, so that steps that skip copy nothing."""
     import tensorflow as tf
 
     def update(kernel, bias, bound):
-        values = _project(kernel, bias, bound)
+        values = _project(norm, kernel, bias, bound)
         kernel.assign(values[0])
         if bias is not None:
             bias.assign(values[1])

@@ -9,6 +9,8 @@ import numpy as np
 
 from keras_polynets import distribute
 from keras_polynets import layers
+from keras_polynets import regularizers
+from keras_polynets import trainers
 from keras_polynets import zoo
 from keras_polynets._training import BlockTraining
 from keras_polynets.schedules import WarmUp
@@ -66,7 +68,7 @@ def training_model(recipe, model, splits, steps_per_epoch, steps_per_execution):
         keras.Input(_stored_shape(model, splits), dtype=model.stored_dtype),
         *_augmentation(recipe, model, splits.dataset),
     ]
-    outer = TrainingModel([*parts, model.preprocessor, model])
+    outer = _wrapped(recipe, model, [*parts, model.preprocessor])
     # Keras chooses loss scaling by the policy of the model that is compiled.
     outer.dtype_policy = model.dtype_policy
     return zoo.compile_model(
@@ -120,6 +122,32 @@ def _augmentation(recipe, model, dataset):
             f"and noise, images crop_padding and flip. Received: {options}"
         )
     return waves if takes_waves else images
+
+
+def _wrapped(recipe, model, parts):
+    """Returns the model that is trained: `parts`, then `model`."""
+    jacobian = None
+    if recipe.jacobian is not None:
+        jacobian = regularizers.JacobianPenalty(
+            recipe.jacobian.weight, recipe.jacobian.projections or None
+        )
+    if recipe.adversarial is not None:
+        return trainers.AdversarialTraining(
+            model,
+            recipe.adversarial.attack,
+            recipe.adversarial.warmup_epochs,
+            jacobian=jacobian,
+            preprocessing=keras.Sequential(parts),
+            seed=recipe.seed,
+        )
+    if jacobian is not None:
+        return trainers.JacobianTraining(
+            model,
+            **jacobian.get_config(),
+            preprocessing=keras.Sequential(parts),
+            seed=recipe.seed,
+        )
+    return TrainingModel([*parts, model])
 
 
 def learning_rate(recipe, steps_per_epoch):

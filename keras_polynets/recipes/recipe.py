@@ -9,9 +9,11 @@ import typing
 
 from keras_polynets._errors import unknown_name
 from keras_polynets.recipes import toml
+from keras_polynets.recipes.sections import Adversarial
 from keras_polynets.recipes.sections import Augmentation
 from keras_polynets.recipes.sections import Data
 from keras_polynets.recipes.sections import Evaluation
+from keras_polynets.recipes.sections import Jacobian
 from keras_polynets.recipes.sections import Optimizer
 from keras_polynets.recipes.sections import Projection
 from keras_polynets.recipes.sections import Schedule
@@ -20,7 +22,6 @@ from keras_polynets.recipes.sections import Transfer
 from keras_polynets.recipes.sections import require
 
 STRATEGIES = ("default", "mirrored")
-WHOLE = ("data", "optimizer", "transfer", "projection", "stream")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Recipe:
             `initial_weights`.
         projection: See `Projection`; `None` does not project.
         stream: See `Stream`; `None` holds the data in memory.
+        adversarial: See `Adversarial`; `None` trains on the images.
+        jacobian: See `Jacobian`; `None` has no such penalty.
         augmentation: See `Augmentation`.
         evaluation: See `Evaluation`.
         name: What the recipe was loaded as; no part of the recipe.
@@ -80,6 +83,8 @@ class Recipe:
     transfer: Transfer | None = None
     projection: Projection | None = None
     stream: Stream | None = None
+    adversarial: Adversarial | None = None
+    jacobian: Jacobian | None = None
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
     name: str = dataclasses.field(default="", compare=False)
@@ -153,6 +158,14 @@ class Recipe:
         scale = self.batch_size / reference if reference else 1
         return self.optimizer.learning_rate * scale
 
+    @property
+    def settled_epoch(self):
+        """The first epoch that trains as the recipe wants to end."""
+        parts = self.projection, self.adversarial
+        first = ("start_epoch", "warmup_epochs")
+        pairs = zip(parts, first, strict=True)
+        return max(getattr(p, key) if p else 0 for p, key in pairs)
+
     @classmethod
     def from_dict(cls, values, name=""):
         """Returns the recipe of a tree of dictionaries, as TOML gives it."""
@@ -169,8 +182,8 @@ class Recipe:
 
         Args:
             defaults: Boolean, whether keys that have their default are written
-                too. The sections `data`, `optimizer`, `transfer`,
-                `projection` and `stream` are written whole either way.
+                too. Sections that are `None` by default, `data` and
+                `optimizer` are written whole either way.
         """
         values = self.to_dict()
         if not defaults:
@@ -323,7 +336,7 @@ def _check_type(condition, key, expected, value):
 def _without_defaults(values, defaults):
     kept = {}
     for key, value in values.items():
-        if key in WHOLE:
+        if key in ("data", "optimizer") or key not in defaults:
             kept[key] = value
         elif isinstance(value, dict) and key != "overrides":
             if pruned := _without_defaults(value, defaults[key]):

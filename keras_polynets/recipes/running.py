@@ -31,10 +31,11 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
         run_directory: The folder of the run, `runs/<name of the recipe>` by
             default. It holds `config.toml` (the resolved recipe), `log.txt`,
             `history.csv` (a row an epoch), `backup.npz`, `best.weights.h5`
-            (the best validation accuracy; once the projection has begun, where
-            there is one), `last.weights.h5`, `tensorboard/` (where TensorBoard
-            is installed, on the TensorFlow backend), `source/` (the run of
-            the network that `recipe.transfer` trains first) and `result.json`.
+            (the best validation accuracy; once projection and attacks have
+            begun, where there are such), `last.weights.h5`, `tensorboard/`
+            (where TensorBoard is installed, on the TensorFlow backend),
+            `source/` (the run of the network that `recipe.transfer` trains
+            first) and `result.json`.
         verbose: 0 for silence, 1 for progress bars, 2 for a line an epoch,
             `"auto"` for 1 on a terminal and 2 elsewhere.
         test: Boolean, whether the test set is looked at. Selections among
@@ -93,11 +94,10 @@ class Job:
         self.splits = examples.examples_of(recipe)
         self.steps_per_epoch = -(-self.splits.size // recipe.batch_size)
         self.history = recording.History(directory, self.splits.monitored_part)
-        projection = recipe.projection
         self.best = recording.BestWeights(
             directory.best,
             lambda _, path: zoo.weights.save(self.model, path),
-            first_epoch=projection.start_epoch if projection else 0,
+            first_epoch=recipe.settled_epoch,
             enabled=self.splits.validation is not None,
         )
         self.plateau = _plateau(recipe)
@@ -255,10 +255,11 @@ def _projection(recipe):
     options = recipe.projection
     return [
         callbacks.PeriodicProjection(
-            options.max_value,
+            options.layers or options.max_value,
             every=options.every,
             start_epoch=options.start_epoch,
             joint_bias=options.joint_bias,
+            norm=options.norm,
         )
     ]
 

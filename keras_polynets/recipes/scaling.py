@@ -4,8 +4,9 @@
 def scaled(recipe, share):
     """Returns a recipe whose epochs are a share of what they were.
 
-    The epochs of the schedule, of the projection's start and of the network
-    that a transfer trains move in proportion; each phase keeps an epoch.
+    The epochs of the schedule, of the projection's start, of the warm-up before
+    adversarial training and of the network that a transfer trains move in
+    proportion; each phase keeps an epoch.
 
     Args:
         recipe: A `Recipe`.
@@ -30,6 +31,9 @@ def scaled(recipe, share):
     if recipe.projection is not None:
         start = min(moved(recipe.projection.start_epoch), epochs - 1)
         changes["projection.start_epoch"] = start
+    if recipe.adversarial is not None:
+        warmup = round(recipe.adversarial.warmup_epochs * share)
+        changes["adversarial.warmup_epochs"] = min(warmup, epochs - 1)
     if recipe.transfer is not None and recipe.transfer.epochs:
         changes["transfer.epochs"] = moved(recipe.transfer.epochs)
     return recipe.replace(changes)

@@ -47,7 +47,8 @@ def sweep(
         `unprojected`. The folders of these names hold the two runs.
 
     Raises:
-        ValueError: If the recipe has no projection or no validation set.
+        ValueError: If the recipe has no projection, bounds of single layers
+            or no validation set.
         FloatingPointError: If every run diverged.
 
     Example:
@@ -90,6 +91,11 @@ def _prepare(recipe, bounds, attack):
         raise ValueError(
             "A sweep needs a recipe with [projection] and data.validation "
             "above 0."
+        )
+    if recipe.projection.layers:
+        raise ValueError(
+            "A sweep tries one bound for all layers. Remove "
+            "[projection.layers] from the recipe."
         )
     if not bounds:
         raise ValueError("Argument `bounds` must hold at least one bound.")

@@ -1,8 +1,11 @@
 """Robustness: attacks, accuracy under attack, and bounds that certify."""
 
+from keras_polynets.robustness.attack_texts import parse_attack
 from keras_polynets.robustness.attacks import fgsm
-from keras_polynets.robustness.attacks import parse_attack
 from keras_polynets.robustness.attacks import pgd
+from keras_polynets.robustness.attacks import tpgd
+from keras_polynets.robustness.auto_attacks import apgd
+from keras_polynets.robustness.auto_attacks import apgd_t
 from keras_polynets.robustness.bounds import lipschitz_bound
 from keras_polynets.robustness.bounds import propagate
 from keras_polynets.robustness.evaluation import robust_accuracy
@@ -12,6 +15,8 @@ from keras_polynets.robustness.rademacher import rademacher_bound
 
 __all__ = [
     "Extent",
+    "apgd",
+    "apgd_t",
     "fgsm",
     "lipschitz_bound",
     "operator_norm",
@@ -20,4 +25,5 @@ __all__ = [
     "propagate",
     "rademacher_bound",
     "robust_accuracy",
+    "tpgd",
 ]

@@ -1,18 +1,15 @@
-"""Gradient attacks, over cleverhans: fast gradient sign and projected."""
+"""Gradient attacks of a fixed step size: FGSM, PGD (over cleverhans), TPGD."""
 
-import dataclasses
-import math
-import numbers
-import weakref
-
-import keras
 import numpy as np
 
-from keras_polynets._errors import check_positive_integer
-from keras_polynets._errors import unknown_name
+from keras_polynets.robustness import attack_steps
 from keras_polynets.robustness import inputs
+from keras_polynets.robustness.attack_functions import Problem
+from keras_polynets.robustness.attack_functions import check_installed
+from keras_polynets.robustness.attack_functions import check_settings
 
-_compiled = weakref.WeakKeyDictionary()
+# The standard deviation around the image at which TPGD starts.
+TPGD_DEVIATION = 1e-3
 
 
 def fgsm(
@@ -25,6 +22,7 @@ def fgsm(
     random_start=False,
     seed=None,
     clip=None,
+    reference_compatible=False,
 ):
     """Fast gradient sign method: one step of size `epsilon`.
 
@@ -42,6 +40,7 @@ def fgsm(
         random_start: See `pgd`.
         seed: See `pgd`.
         clip: See `pgd`.
+        reference_compatible: See `pgd`.
 
     Returns:
         The adversarial images, as in `pgd`.
@@ -59,8 +58,8 @@ def fgsm(
         - Goodfellow et al., "Explaining and Harnessing Adversarial Examples",
           ICLR 2015.
     """
-    _check_settings(epsilon)
-    return _attack(
+    check_settings(epsilon=epsilon)
+    return _signed_ascent(
         model,
         images,
         labels,
@@ -71,6 +70,7 @@ def fgsm(
         random_start=random_start,
         seed=seed,
         clip=clip,
+        reference_compatible=reference_compatible,
     )
 
 
@@ -86,6 +86,7 @@ def pgd(
     random_start=False,
     seed=None,
     clip=None,
+    reference_compatible=False,
 ):
     """Projected gradient descent in the ball of radius `epsilon` (ℓ∞).
 
@@ -121,6 +122,11 @@ def pgd(
             seeds.
         clip: Tuple `(low, high)`, the valid range, each a number or one a
             channel. By default `model.input_range`.
+        reference_compatible: Boolean, whether to clamp adversarial images to
+            [0, 1] whatever the valid range is, as the code does that was
+            released with the paper on polynomial nets. Where inputs lie in
+            [-1, 1] that sets every dark pixel to 0, far outside the ball: for
+            comparison with numbers of that code only.
 
     Returns:
         The adversarial images in float32: an array for an array, a tensor for
@@ -147,8 +153,8 @@ def pgd(
         - Madry et al., "Towards Deep Learning Models Resistant to Adversarial
           Attacks", ICLR 2018.
     """
-    _check_settings(epsilon, steps, step_size)
-    return _attack(
+    check_settings(epsilon=epsilon, steps=steps, step_size=step_size)
+    return _signed_ascent(
         model,
         images,
         labels,
@@ -159,28 +165,72 @@ def pgd(
         random_start=random_start,
         seed=seed,
         clip=clip,
+        reference_compatible=reference_compatible,
     )
 
 
-def _check_settings(epsilon, steps=1, step_size=1.0):
-    if not (_is_finite(epsilon) and epsilon >= 0):
-        raise ValueError(
-            "Argument `epsilon` must be a number of at least 0, in the model's "
-            f"input units. Received: epsilon={epsilon!r}"
-        )
-    check_positive_integer("steps", steps)
-    if not (_is_finite(step_size) and step_size > 0):
-        raise ValueError(
-            "Argument `step_size` must be a positive number, in the model's "
-            f"input units. Received: step_size={step_size!r}"
-        )
+def tpgd(
+    model,
+    images,
+    labels=None,
+    epsilon=0.1,
+    steps=20,
+    step_size=0.01,
+    *,
+    seed=None,
+    clip=None,
+    reference_compatible=False,
+):
+    """Projected gradient descent on the loss of TRADES (ℓ∞).
+
+    Like `pgd`, but what is raised is the Kullback-Leibler divergence between
+    the model's probabilities of the image and of the adversarial image,
+    `KL(p(x) || p(x'))`: the attack looks for a point that the model takes for
+    something else, whatever the label. Its gradient is zero at the image, so
+    that it starts nearby, at `x + 0.001 N(0, 1)`. It needs the TensorFlow
+    backend.
+
+    Args:
+        model: See `pgd`.
+        images: See `pgd`.
+        labels: Not used, because the loss needs none: attacks are called with
+            a model, images and labels. They are checked as in `pgd`.
+        epsilon: See `pgd`.
+        steps: See `pgd`.
+        step_size: See `pgd`.
+        seed: Integer of the start, see `pgd`.
+        clip: See `pgd`.
+        reference_compatible: See `pgd`.
+
+    Returns:
+        The adversarial images, as in `pgd`.
+
+    Raises:
+        NotImplementedError, TypeError, ValueError: As in `pgd`.
+
+    Example:
+
+    >>> model = keras_polynets.zoo.load("pn4.fashion_mnist")
+    >>> x = model.preprocessor(images)
+    >>> adversarial = keras_polynets.robustness.tpgd(model, x, epsilon=0.1)
+
+    Reference:
+        - Zhang et al., "Theoretically Principled Trade-off between Robustness
+          and Accuracy", ICML 2019, equation 5 and Algorithm 1.
+    """
+    check_settings(epsilon=epsilon, steps=steps, step_size=step_size)
+    problem = Problem(
+        model, images, labels, epsilon, clip, reference_compatible
+    )
+    start = inputs.nearby_points(problem.x, seed, TPGD_DEVIATION)
+    perturb = problem.functions.compiled("tpgd", _make_tpgd)
+    outputs = perturb(
+        problem.x, start, problem.lower, problem.upper, step_size, steps
+    )
+    return problem.finish(outputs)
 
 
-def _is_finite(value):
-    return isinstance(value, numbers.Real) and math.isfinite(value)
-
-
-def _attack(
+def _signed_ascent(
     model,
     images,
     labels,
@@ -192,191 +242,59 @@ def _attack(
     random_start,
     seed,
     clip,
+    reference_compatible,
 ):
-    _check_installed()
-    import tensorflow as tf
-
+    check_installed("cleverhans")
     if targeted and labels is None:
         raise ValueError(
             "A targeted attack needs `labels`, the classes that the model is "
             "to be led to. Received: labels=None"
         )
-    low, high = inputs.valid_range(model, clip)
-    x = inputs.as_images(model, images, low, high)
-    functions = _compile(model, x)
-    if labels is None:
-        labels = np.argmax(functions.predict(x), axis=-1)
-    labels = inputs.as_labels(labels, len(x), functions.classes)
-    lower, upper = inputs.ball(x, epsilon, low, high)
+    problem = Problem(
+        model, images, labels, epsilon, clip, reference_compatible
+    )
+    x, lower, upper = problem.x, problem.lower, problem.upper
     if random_start:
-        points = inputs.random_points(x, epsilon, seed)
-        x = np.clip(points, lower, upper)
+        x = np.clip(inputs.random_points(x, epsilon, seed), lower, upper)
     if targeted:
         step_size = -step_size
-    outputs = functions.perturb(x, labels, lower, upper, step_size, steps)
-    outputs = outputs.numpy()
-    if not np.isfinite(outputs).all():
-        raise ValueError(
-            f"The gradient of model {model.name!r} is not finite on these "
-            "images. Its weights hold NaN or the products overflow: evaluate "
-            "weights from before the training diverged, in float32."
-        )
-    return tf.constant(outputs) if tf.is_tensor(images) else outputs
+    perturb = problem.functions.compiled("pgd", _make_pgd)
+    outputs = perturb(x, problem.labels, lower, upper, step_size, steps)
+    return problem.finish(outputs)
 
 
-def _check_installed():
-    if keras.backend.backend() != "tensorflow":
-        raise NotImplementedError(
-            "Attacks need the TensorFlow backend. Received: "
-            f"KERAS_BACKEND={keras.backend.backend()}. Save the model as "
-            "`.keras` and attack it in a process with "
-            "KERAS_BACKEND=tensorflow."
-        )
-    try:
-        import cleverhans  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Attacks need cleverhans. Install it with "
-            "`pip install keras_polynets[attacks]`."
-        ) from error
+def _make_pgd(logits, batch):
+    import tensorflow as tf
+    from cleverhans.tf2.utils import compute_gradient
+    from cleverhans.tf2.utils import optimize_linear
+
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits
+
+    def perturb(x, labels, lower, upper, step_size, steps):
+        def move(x):
+            # The plain function: the compiled one of cleverhans would hold
+            # the weights of every model that was ever attacked.
+            gradient = compute_gradient.python_function(
+                logits, loss, x, labels, targeted=False
+            )
+            return optimize_linear(gradient, step_size, np.inf)
+
+        return attack_steps.ascend(move, x, lower, upper, steps)
+
+    labels = tf.TensorSpec((None,), "int32")
+    return perturb, [batch, labels, batch, batch, *_step_specs()]
 
 
-class _Functions:
-    """The compiled functions of one model and one shape of images.
+def _make_tpgd(logits, batch):
+    def perturb(images, start, lower, upper, step_size, steps):
+        loss = attack_steps.kl_loss(logits, images)
+        move = attack_steps.signed_move(loss, step_size)
+        return attack_steps.ascend(move, start, lower, upper, steps)
 
-    They do not hold the model, so that it can be freed while they are kept.
-    """
-
-    def __init__(self, model, images):
-        import tensorflow as tf
-        from cleverhans.tf2.utils import compute_gradient
-        from cleverhans.tf2.utils import optimize_linear
-
-        reference = weakref.ref(model)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits
-        batch = tf.TensorSpec((None, *images.shape[1:]), "float32")
-        classes = tf.TensorSpec((None,), "int32")
-        size = tf.TensorSpec((), "float32")
-        count = tf.TensorSpec((), "int32")
-
-        def logits(x):
-            return tf.cast(reference()(x, training=False), "float32")
-
-        def perturb(x, labels, lower, upper, step_size, steps):
-            for _ in tf.range(steps):
-                # The plain function: the compiled one of cleverhans would
-                # hold the weights of every model that was ever attacked.
-                gradient = compute_gradient.python_function(
-                    logits, loss, x, labels, targeted=False
-                )
-                x = x + optimize_linear(gradient, step_size, np.inf)
-                x = tf.clip_by_value(x, lower, upper)
-            return x
-
-        self.predict = tf.function(logits, input_signature=[batch])
-        self.perturb = tf.function(
-            perturb, input_signature=[batch, classes, batch, batch, size, count]
-        )
-        outputs = self.predict(images).numpy()
-        _check_logits(model, outputs)
-        self.classes = outputs.shape[1]
+    return perturb, [batch, batch, batch, batch, *_step_specs()]
 
 
-def _compile(model, images):
-    functions = _compiled.setdefault(model, {})
-    shape = images.shape[1:]
-    if shape not in functions:
-        functions[shape] = _Functions(model, images)
-    return functions[shape]
+def _step_specs():
+    import tensorflow as tf
 
-
-def _check_logits(model, outputs):
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            "Attacks need a classifier with logits of shape (batch_size, "
-            f"classes). Received outputs of shape {outputs.shape} from model "
-            f"{model.name!r}."
-        )
-    sums = outputs.sum(axis=1)
-    if (
-        len(outputs)
-        and np.all(outputs >= 0)
-        and np.allclose(sums, 1, atol=1e-2)
-    ):
-        raise ValueError(
-            f"Model {model.name!r} yields probabilities (softmax), which mask "
-            "the gradients. Attack its logits: build it with "
-            "`classifier_activation=None`, or up to the layer before the "
-            "softmax, `keras.Model(model.input, logits)`."
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Attack:
-    """An attack with its settings: what `parse_attack` returns.
-
-    Args:
-        name: The text that describes it, for example `"fgsm:0.1"`.
-        function: `fgsm` or `pgd`.
-        settings: Dictionary of its arguments.
-    """
-
-    name: str
-    function: object = dataclasses.field(repr=False)
-    settings: dict = dataclasses.field(repr=False)
-
-    def __call__(self, model, images, labels=None):
-        """Returns the adversarial images.
-
-        Args:
-            model: A model that yields logits.
-            images: Floats in the model's input units.
-            labels: Integer classes, or `None` for the model's predictions.
-        """
-        return self.function(model, images, labels, **self.settings)
-
-
-# Name → function, and the settings in the order of the text.
-_FORMS = {
-    "fgsm": (fgsm, {"epsilon": float}),
-    "pgd": (pgd, {"epsilon": float, "steps": int, "step_size": float}),
-}
-
-
-def parse_attack(text):
-    """Returns the attack that a text describes.
-
-    Args:
-        text: `"fgsm:EPSILON"` or `"pgd:EPSILON,STEPS,STEP_SIZE"`, in the
-            model's input units.
-
-    Returns:
-        A callable `attack(model, images, labels)` with the text as its
-        `name`.
-
-    Raises:
-        ValueError: If the name is not known, or if the numbers do not fit.
-
-    Example:
-
-    >>> attack = keras_polynets.robustness.parse_attack("pgd:0.1,20,0.01")
-    >>> attack.name
-    'pgd:0.1,20,0.01'
-    """
-    name, _, values = str(text).replace(" ", "").partition(":")
-    if name not in _FORMS:
-        raise unknown_name("attack", name, _FORMS)
-    function, kinds = _FORMS[name]
-    words = values.split(",")
-    try:
-        settings = {
-            key: kind(word)
-            for (key, kind), word in zip(kinds.items(), words, strict=True)
-        }
-    except ValueError:
-        raise ValueError(
-            f"An attack {name!r} is written {name}:{','.join(kinds).upper()}, "
-            f"with {len(kinds)} numbers. Received: {text!r}"
-        ) from None
-    _check_settings(**settings)
-    return Attack(f"{name}:{values}", function, settings)
+    return tf.TensorSpec((), "float32"), tf.TensorSpec((), "int32")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_polynets._errors import check_positive_integer
-from keras_polynets.robustness.attacks import parse_attack
+from keras_polynets.robustness.attack_texts import parse_attack
 
 
 def robust_accuracy(
@@ -19,8 +19,9 @@ def robust_accuracy(
             (integers) go through `model.preprocessor`; floats are taken to be
             in the model's input units. Labels are integer classes.
         attack: `None` for clean accuracy, which works on every backend; a text
-            such as `"fgsm:0.1"` or `"pgd:0.1,20,0.01"`; or a callable
-            `attack(model, images, labels)` that returns adversarial images.
+            such as `"fgsm:0.1"` or `"apgd_t:0.1,100"`, see `parse_attack`;
+            or a callable `attack(model, images, labels)` that returns
+            adversarial images.
         batch_size: Positive integer, how many images are attacked at once. A
             dataset of batches keeps its own.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line, 0 for

@@ -107,12 +107,13 @@ def ball(x, epsilon, low, high):
     """Returns the ends of the ball within the valid range, in float32.
 
     They are rounded inwards, so that no point between them is farther than
-    `epsilon` from the image in exact arithmetic.
+    `epsilon` from the image in exact arithmetic. Of a ball outside the range
+    remains the nearest point of the range.
     """
     exact = x.astype("float64")
     lower = _rounded(exact - epsilon, np.inf)
     upper = _rounded(exact + epsilon, -np.inf)
-    return np.maximum(lower, low), np.minimum(upper, high)
+    return np.clip(lower, low, high), np.clip(upper, low, high)
 
 
 def _rounded(exact, towards):
@@ -122,24 +123,58 @@ def _rounded(exact, towards):
     return np.where(passed, inwards, nearest)
 
 
-def random_points(x, epsilon, seed):
+def random_points(x, epsilon, seed, run=0):
     """Returns a uniform point of each image's ball, in float32.
 
-    Each is drawn with the seed and the image's bytes as the key, so that it
-    depends on neither the batch nor the place in it.
+    Args:
+        x: Float32 array of images.
+        epsilon: The radius of the ball.
+        seed: See `_perturbed`.
+        run: See `_perturbed`.
     """
+    return _perturbed(
+        x, seed, run, lambda g, shape: g.uniform(-epsilon, epsilon, shape)
+    )
+
+
+def nearby_points(x, seed, deviation):
+    """Returns a normal point around each image, in float32.
+
+    Args:
+        x: Float32 array of images.
+        seed: See `_perturbed`.
+        deviation: The standard deviation.
+    """
+    return _perturbed(
+        x, seed, 0, lambda g, shape: g.normal(0.0, deviation, shape)
+    )
+
+
+def as_seed(seed):
+    """Returns a seed as an integer, checked; a random one for `None`."""
     seed = random.randrange(2**63) if seed is None else seed
     if not (isinstance(seed, numbers.Integral) and 0 <= seed < 2**64):
         raise ValueError(
             "Argument `seed` must be an integer from 0 to 2**64 - 1. "
             f"Received: seed={seed!r}"
         )
+    return int(seed)
+
+
+def _perturbed(x, seed, run, draw):
+    """Adds noise to each image.
+
+    Each is drawn with the seed and the image's bytes as the key, so that it
+    depends on neither the batch nor the place in it. Of several runs with one
+    seed each has noise of its own.
+    """
+    seed, salt = as_seed(seed), run.to_bytes(8, "little")
     points = np.empty_like(x)
     for point, image in zip(points, x, strict=True):
-        digest = hashlib.blake2b(image.tobytes(), digest_size=8).digest()
-        key = [int(seed), int.from_bytes(digest, "little")]
+        digest = hashlib.blake2b(image.tobytes(), digest_size=8, salt=salt)
+        key = [seed, int.from_bytes(digest.digest(), "little")]
         generator = np.random.Generator(
             np.random.Philox(key=np.array(key, "uint64"))
         )
-        point[...] = image + generator.uniform(-epsilon, epsilon, image.shape)
+        point[...] = image + draw(generator, image.shape)
     return points

@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_polynets.robustness import apgd
+from keras_polynets.robustness import apgd_t
 from keras_polynets.robustness import fgsm
 from keras_polynets.robustness import parse_attack
 from keras_polynets.robustness import pgd
+from keras_polynets.robustness import tpgd
 from tests.unit.robustness.attack_examples import Ranged
 from tests.unit.robustness.attack_examples import make_images
 from tests.unit.robustness.attack_examples import make_labels
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def attacked(**changes):
+def attacked(attack=pgd, **changes):
     arguments = {
         "model": shared_model(),
         "images": make_images(),
@@ -26,7 +29,62 @@ def attacked(**changes):
         "epsilon": 0.1,
         **changes,
     }
-    return pgd(**arguments)
+    return attack(**arguments)
+
+
+@pytest.mark.parametrize("attack", [fgsm, tpgd, apgd, apgd_t])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"epsilon": -0.1}, "`epsilon` must be a number of at least 0.*-0.1"),
+        ({"images": make_images() * 2}, r"valid range \[-1.0, 1.0\]. Received"),
+        ({"labels": make_labels() + 1}, "from 0 to 4, as the model has 5"),
+    ],
+)
+def test_every_attack_explains_bad_values(attack, changes, message):
+    with pytest.raises(ValueError, match=message):
+        attacked(attack, **changes)
+
+
+@pytest.mark.parametrize("attack", [tpgd, apgd, apgd_t])
+def test_every_attack_refuses_softmax_and_divergence(attack):
+    model = Ranged([make_model(), keras.layers.Softmax()])
+    with pytest.raises(ValueError, match="mask the gradients. Attack its lo"):
+        attacked(attack, model=model)
+    model = make_model()
+    model.set_weights([w * np.nan for w in model.get_weights()])
+    with pytest.raises(ValueError, match="gradient of model .* is not finite"):
+        attacked(attack, model=model)
+
+
+@pytest.mark.parametrize(
+    "attack, changes, message",
+    [
+        (apgd, {"loss": "margin"}, "Unknown loss of APGD 'margin'.*'dlr'"),
+        (apgd, {"restarts": 0}, "`restarts` must be an integer of at least 1"),
+        (apgd, {"steps": 0}, "`steps` must be an integer of at least 1"),
+        (apgd_t, {"targets": 0}, "`targets` must be an integer of at least 1"),
+        (apgd, {"seed": -1}, "`seed` must be an integer from 0"),
+        (tpgd, {"seed": 0.5}, "`seed` must be an integer from 0"),
+        (
+            apgd_t,
+            {"model": make_model(classes=3), "labels": make_labels(12, 3)},
+            "needs at least 4 classes, and the model has 3. Use `apgd`",
+        ),
+        (
+            apgd,
+            {
+                "model": make_model(classes=2),
+                "labels": make_labels(12, 2),
+                "loss": "dlr",
+            },
+            "'dlr' needs at least 3 classes, and the model has 2",
+        ),
+    ],
+)
+def test_bad_settings_of_apgd_and_tpgd(attack, changes, message):
+    with pytest.raises(ValueError, match=message):
+        attacked(attack, **changes)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +188,32 @@ def test_texts_are_attacks():
 
 
 @pytest.mark.parametrize(
+    "text, function, settings",
+    [
+        ("fgsm:0.1,random_start=true", fgsm, {"random_start": True, "seed": 0}),
+        ("pgd:0.1,20,0.01,seed=4", pgd, {"seed": 4, "steps": 20}),
+        ("tpgd:0.1,5,0.02", tpgd, {"step_size": 0.02, "seed": 0}),
+        ("apgd:0.1,50,loss=dlr,restarts=2", apgd, {"loss": "dlr"}),
+        ("apgd_t:0.1,50,targets=3", apgd_t, {"targets": 3, "steps": 50}),
+        (
+            "pgd:0.1,20,0.01,reference_compatible=true",
+            pgd,
+            {"reference_compatible": True},
+        ),
+    ],
+)
+def test_texts_with_options(text, function, settings):
+    attack = parse_attack(text)
+    assert attack.function is function
+    assert settings.items() <= attack.settings.items()
+    assert parse_attack(attack.name) == attack
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("fgms:0.1", "Unknown attack 'fgms'. Did you mean 'fgsm'"),
-        ("", "Unknown attack ''. Known: 'fgsm', 'pgd'"),
+        ("", "Unknown attack ''. Known: 'apgd', 'apgd_t', 'fgsm', 'pgd', 'tp"),
         ("fgsm", "is written fgsm:EPSILON, with 1 numbers. Received: 'fgsm'"),
         ("fgsm:a", "is written fgsm:EPSILON"),
         ("fgsm:0.1,3", "is written fgsm:EPSILON"),
@@ -143,6 +223,14 @@ def test_texts_are_attacks():
         ("pgd:0.1,0,0.01", "`steps` must be an integer of at least 1"),
         ("pgd:0.1,20,0", "`step_size` must be a positive number"),
         ("fgsm:nan", "`epsilon` must be a number of at least 0"),
+        ("tpgd:0.1", "is written tpgd:EPSILON,STEPS,STEP_SIZE"),
+        ("apgd:0.1", "is written apgd:EPSILON,STEPS, with 2 numbers"),
+        ("apgd_t:0.1,100,0.01", "is written apgd_t:EPSILON,STEPS, with 2"),
+        ("apgd:0.1,9,loss=margin", "Unknown loss of APGD 'margin'"),
+        ("apgd:0.1,9,restarts=0", "`restarts` must be an integer of at lea"),
+        ("apgd_t:0.1,9,targets=0", "`targets` must be an integer of at leas"),
+        ("apgd:0.1,9,start=1", "Unknown option of the attack 'apgd' 'start'"),
+        ("fgsm:0.1,random_start=yes", "is written fgsm:EPSILON"),
     ],
 )
 def test_malformed_texts_are_explained(text, message):

@@ -1,0 +1,202 @@
+"""What all attacks share: checked arguments and compiled functions."""
+
+import importlib.util
+import math
+import numbers
+import weakref
+
+import keras
+import numpy as np
+
+from keras_polynets._errors import check_positive_integer
+from keras_polynets.robustness import inputs
+
+_compiled = weakref.WeakKeyDictionary()
+
+# Where the code released with the paper clamps adversarial images.
+REFERENCE_RANGE = (0.0, 1.0)
+
+
+def check_settings(**settings):
+    """Raises a `ValueError` for a setting of an attack that is out of range.
+
+    Args:
+        **settings: Settings by name: `epsilon`, `step_size`, `steps`,
+            `restarts`, `targets`. Others are not looked at.
+    """
+    for name, value in settings.items():
+        if name == "epsilon" and not (_is_finite(value) and value >= 0):
+            raise ValueError(
+                "Argument `epsilon` must be a number of at least 0, in the "
+                f"model's input units. Received: epsilon={value!r}"
+            )
+        if name == "step_size" and not (_is_finite(value) and value > 0):
+            raise ValueError(
+                "Argument `step_size` must be a positive number, in the "
+                f"model's input units. Received: step_size={value!r}"
+            )
+        if name in ("steps", "restarts", "targets"):
+            check_positive_integer(name, value)
+
+
+def _is_finite(value):
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def check_installed(package=None):
+    """Raises an error where an attack cannot run.
+
+    Args:
+        package: Name of a package that it needs beside TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise NotImplementedError(
+            "Attacks need the TensorFlow backend. Received: "
+            f"KERAS_BACKEND={keras.backend.backend()}. Save the model as "
+            "`.keras` and attack it in a process with "
+            "KERAS_BACKEND=tensorflow."
+        )
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f"Attacks need {package}. Install it with "
+            "`pip install keras_polynets[attacks]`."
+        )
+
+
+class Problem:
+    """An attack's arguments, checked and in the form that it computes with.
+
+    Args:
+        model: The model that is attacked.
+        images: See `pgd`.
+        labels: See `pgd`.
+        epsilon: See `pgd`.
+        clip: See `pgd`.
+        reference_compatible: See `pgd`.
+
+    Attributes:
+        functions: The `Functions` of the model.
+        x: The images, float32 array.
+        labels: The labels, int32 array.
+        lower: The lower ends of the set that adversarial images stay in.
+        upper: The upper ends.
+    """
+
+    def __init__(
+        self, model, images, labels, epsilon, clip, reference_compatible
+    ):
+        check_installed()
+        low, high = inputs.valid_range(model, clip)
+        self.x = inputs.as_images(model, images, low, high)
+        self.functions = _functions(model, self.x)
+        if labels is None:
+            labels = np.argmax(self.functions.predict(self.x), axis=-1)
+        self.labels = inputs.as_labels(
+            labels, len(self.x), self.functions.classes
+        )
+        if reference_compatible:
+            low, high = REFERENCE_RANGE
+        self.lower, self.upper = inputs.ball(self.x, epsilon, low, high)
+        self._model, self._images = model, images
+
+    def check_finite(self, *values):
+        """Raises a `ValueError` where a value is not finite."""
+        if all(np.isfinite(value).all() for value in values):
+            return
+        raise ValueError(
+            f"The gradient of model {self._model.name!r} is not finite on "
+            "these images. Its weights hold NaN or the products overflow: "
+            "evaluate weights from before the training diverged, in float32."
+        )
+
+    def finish(self, outputs):
+        """Returns adversarial images in the form of the images."""
+        import tensorflow as tf
+
+        outputs = np.asarray(outputs)
+        self.check_finite(outputs)
+        return tf.constant(outputs) if tf.is_tensor(self._images) else outputs
+
+
+class Functions:
+    """The compiled functions of one model and one shape of images.
+
+    They do not hold the model, so that it can be freed while they are kept.
+
+    Args:
+        model: The model.
+        images: Array of images of that shape.
+
+    Attributes:
+        predict: Compiled function from images to logits.
+        classes: The number of classes.
+    """
+
+    def __init__(self, model, images):
+        import tensorflow as tf
+
+        reference = weakref.ref(model)
+
+        def logits(x):
+            return tf.cast(reference()(x, training=False), "float32")
+
+        self._logits = logits
+        self._batch = tf.TensorSpec((None, *images.shape[1:]), "float32")
+        self._made = {}
+        self.predict = tf.function(logits, input_signature=[self._batch])
+        outputs = self.predict(images).numpy()
+        check_logits(model, outputs)
+        self.classes = outputs.shape[1]
+
+    def compiled(self, key, make):
+        """Returns a compiled function of the model, made once.
+
+        Args:
+            key: What the function is kept by.
+            make: A callable that is given the logits, a callable, and the
+                `tf.TensorSpec` of a batch. It returns a Python function and
+                its input signature.
+        """
+        import tensorflow as tf
+
+        if key not in self._made:
+            function, signature = make(self._logits, self._batch)
+            self._made[key] = tf.function(
+                function, input_signature=signature, autograph=False
+            )
+        return self._made[key]
+
+
+def _functions(model, images):
+    functions = _compiled.setdefault(model, {})
+    shape = images.shape[1:]
+    if shape not in functions:
+        functions[shape] = Functions(model, images)
+    return functions[shape]
+
+
+def check_logits(model, outputs):
+    """Raises a `ValueError` unless a model yields logits.
+
+    Args:
+        model: The model.
+        outputs: Array, what it yields for a batch.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            "Attacks need a classifier with logits of shape (batch_size, "
+            f"classes). Received outputs of shape {outputs.shape} from model "
+            f"{model.name!r}."
+        )
+    sums = outputs.sum(axis=1)
+    if (
+        len(outputs)
+        and np.all(outputs >= 0)
+        and np.allclose(sums, 1, atol=1e-2)
+    ):
+        raise ValueError(
+            f"Model {model.name!r} yields probabilities (softmax), which mask "
+            "the gradients. Attack its logits: build it with "
+            "`classifier_activation=None`, or up to the layer before the "
+            "softmax, `keras.Model(model.input, logits)`."
+        )

@@ -1,0 +1,1 @@
+"""Losses and updates of training steps, and what of them a backend needs."""

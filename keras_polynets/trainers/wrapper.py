@@ -1,0 +1,105 @@
+"""A model around the model that is trained."""
+
+import keras
+from keras import ops
+
+from keras_polynets._training import BlockTraining
+from keras_polynets.layers.augmentation import ReplicaSeedGenerator
+from keras_polynets.train_steps.stepping import step_on_changed_data
+
+
+class InputTraining(BlockTraining, keras.Model):
+    """Trains a classifier with the help of gradients by its input.
+
+    The base class of `AdversarialTraining` and `JacobianTraining`, which
+    explain the arguments.
+    """
+
+    def __init__(
+        self, model, *, preprocessing=None, jacobian=None, seed=None, **kwargs
+    ):
+        if not model.built:
+            raise ValueError(
+                f"Model {model.name!r} is not built. Give it an input shape, "
+                "or call it once on a batch."
+            )
+        # Inputs keep their dtype: the ball is in float32 whatever the policy.
+        super().__init__(autocast=False, **kwargs)
+        self.dtype_policy = model.dtype_policy
+        self.model = model
+        self.preprocessing = preprocessing
+        self.jacobian = jacobian
+        self.seed = seed
+        self.seed_generator = ReplicaSeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        return self.model(self._prepared(inputs, training), training=training)
+
+    def train_step(self, *args):
+        return step_on_changed_data(
+            self, self._training_data, super().train_step, args
+        )
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if self.jacobian is None or not training:
+            return loss
+        x = self._prepared(x, training)
+        penalty = self.jacobian(
+            self.logits, x, self.model.output_shape[-1], self.seed_generator
+        )
+        return loss + self._aggregate_additional_loss(penalty)
+
+    def logits(self, x):
+        """Returns the model's logits in float32, layers as in inference.
+
+        Args:
+            x: Float tensor of inputs of the model.
+        """
+        return ops.cast(self.model(x, training=False), "float32")
+
+    def change_images(self, x, y):
+        """Returns the images that a step trains on.
+
+        Args:
+            x: Float tensor of inputs of the model.
+            y: Tensor of labels.
+        """
+        return x
+
+    def _training_data(self, data):
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x = self.change_images(self._prepared(x, True), y)
+        # What `call` and `compute_loss` are not to preprocess again.
+        return {"prepared": x}, y, weights
+
+    def _prepared(self, inputs, training):
+        if isinstance(inputs, dict):
+            return inputs["prepared"]
+        if self.preprocessing is not None:
+            inputs = self.preprocessing(inputs, training=training)
+        return ops.cast(inputs, "float32")
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "model": serialize(self.model),
+            "preprocessing": serialize(self.preprocessing),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {
+            key: keras.saving.deserialize_keras_object(
+                value, custom_objects=custom_objects
+            )
+            if isinstance(value, dict)
+            else value
+            for key, value in config.items()
+        }
+        return cls(**config)
