@@ -46,6 +46,15 @@ def values(variable):
     return array
 
 
+def check_built(layer):
+    """Raises a `ValueError` if a layer has no weights yet."""
+    if not layer.built:
+        raise ValueError(
+            f"Layer {layer.name!r} has no weights yet. Build it first: call "
+            "it once, or `layer.build(input_shape)`."
+        )
+
+
 @functools.singledispatch
 def affine_map(layer, p):
     """Returns the matrix and the bias of an affine layer, both float64.

@@ -1,0 +1,377 @@
+"""Enclosures of what a network yields around images, layer by layer."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_polynets import layers
+from keras_polynets.analysis import graphs
+from keras_polynets.analysis.degree_rules import AFFINE
+from keras_polynets.analysis.degree_rules import NOISE
+from keras_polynets.layers import recursions
+from keras_polynets.layers.degrees import after_activation
+from keras_polynets.layers.residual import PadShortcut
+from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.robustness import intervals
+from keras_polynets.robustness import layer_maps
+from keras_polynets.robustness import linear_maps
+from keras_polynets.robustness import linear_parts
+from keras_polynets.robustness import taylor_forms
+from keras_polynets.robustness.intervals import Interval
+
+# Half the distance from 1 to the next number.
+UNIT_ROUNDOFFS = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+}
+# Operations that copy components of their first argument.
+COPYING_OPERATIONS = set(
+    "BroadcastTo ConvertToTensor Copy ExpandDims Flip GetItem Moveaxis Ravel "
+    "Repeat Reshape Roll Rot90 Slice Squeeze Swapaxes Tile Transpose".split()
+)
+
+
+def unit_roundoff(layer):
+    """Returns the unit roundoff of the arithmetic of a layer."""
+    return UNIT_ROUNDOFFS[layer.compute_dtype]
+
+
+@functools.singledispatch
+def enclose(layer, x, affine):
+    """Encloses what a layer yields: the rules behind the local bounds.
+
+    A `functools.singledispatch` on the class of the layer. For a layer of your
+    own register a rule with these arguments. It computes with enclosures as
+    the layer does with tensors: they add, and multiply as tensors and numbers
+    do, and `x.through(affine(layer, x.shape), unit)` is what a known linear
+    layer makes of them.
+
+    Args:
+        layer: A built layer, which acts as in inference.
+        x: The enclosure of its input, or a list of those of its inputs.
+        affine: Callable `(layer, shape)` that returns the linear map and bias
+            of an affine layer of Keras for an example of that shape.
+
+    Returns:
+        The enclosure of the output of the layer.
+
+    Raises:
+        NotImplementedError: If no rule is registered for the layer.
+
+    Example:
+
+    >>> @keras_polynets.robustness.enclose.register
+    ... def _(layer: Cube, x, affine):
+    ...     return x * x * x
+    """
+    if type(layer) in NOISE:
+        return x
+    if type(layer) in AFFINE:
+        outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
+        return _activated(layer, outputs)
+    name = type(layer).__name__
+    raise NotImplementedError(
+        f"There is no local bound for {layer.name!r}, a {name}. Bounds exist "
+        "for polynomial networks: linear layers, sums, products and the "
+        "layers of keras_polynets, without other activations than `square`. "
+        "Replace the layer, or register a rule with "
+        f"`keras_polynets.robustness.enclose.register({name})`."
+    )
+
+
+def _activated(layer, x):
+    activation = getattr(layer, "activation", None)
+    degree = after_activation(activation, 1)
+    if activation is None or activation is keras.activations.linear:
+        return x
+    if degree == 2 and activation in (layers.square, keras.ops.square):
+        return x * x
+    raise ValueError(
+        f"Layer {layer.name!r} has the activation "
+        f"{getattr(activation, '__name__', activation)!r}, for which no bound "
+        "exists here. Polynomial networks have none, or `square`: build the "
+        "model without it, so that it yields logits."
+    )
+
+
+@enclose.register(keras.layers.InputLayer)
+def _(layer, x, affine):
+    return x
+
+
+@enclose.register(keras.layers.Activation)
+def _(layer, x, affine):
+    return _activated(layer, x)
+
+
+@enclose.register(ScalarGate | PadShortcut)
+def _(layer, x, affine):
+    return x.through(affine(layer, x.shape), unit_roundoff(layer))
+
+
+@enclose.register(keras.layers.SpectralNormalization)
+def _(layer, x, affine):
+    return enclose(layer.layer, x, affine)
+
+
+@enclose.register(keras.layers.Add)
+def _(layer, x, affine):
+    return functools.reduce(lambda a, b: a + b, x)
+
+
+@enclose.register(keras.layers.Subtract)
+def _(layer, x, affine):
+    return x[0] - x[1]
+
+
+@enclose.register(keras.layers.Average)
+def _(layer, x, affine):
+    return functools.reduce(lambda a, b: a + b, x) * (1 / len(x))
+
+
+@enclose.register(keras.layers.Multiply)
+def _(layer, x, affine):
+    return functools.reduce(lambda a, b: a * b, x)
+
+
+@enclose.register(keras.layers.Concatenate)
+def _(layer, x, affine):
+    return concatenated(x, layer.axis)
+
+
+@enclose.register(layers.CCP | layers.NCP)
+def _(layer, x, affine):
+    factors = _through(layer.factors, x, affine)
+    parts = _parts(factors, layer.order, -1)
+    return _through(layer.output_map, _hidden(layer, parts, affine), affine)
+
+
+def _hidden(layer, factors, affine):
+    if isinstance(layer, layers.CCP):
+        return recursions.ccp(factors)
+    first, *rest = layer.state_maps
+    constant = layer_maps.norms.values(first.kernel)[0]
+    skips = None
+    if isinstance(layer, layers.NCPSkip):
+        skips = [
+            functools.partial(_through, skip, affine=affine)
+            for skip in layer.skip_maps
+        ] or [lambda state: state] * len(rest)
+    maps = [functools.partial(_through, s, affine=affine) for s in rest]
+    return recursions.ncp(factors, constant, maps, skips)
+
+
+@enclose.register
+def _(layer: layers.CCPConv2D, x, affine):
+    def pooled(y, times):
+        for _ in range(int(times)):
+            y = _through(layer.pooling, y, affine)
+        return y
+
+    axis = -1 if layer.data_format == "channels_last" else 1
+    factors = _parts(_through(layer.factors, x, affine), layer.order, axis)
+    factors = [
+        pooled(factor, sum(p < n for p in layer.pool_after))
+        for n, factor in enumerate(factors, start=1)
+    ]
+    return recursions.ccp(
+        factors, between=lambda n, y: pooled(y, n in layer.pool_after)
+    )
+
+
+@enclose.register
+def _(layer: layers.ProdPoly, x, affine):
+    for polynomial in layer.polynomials:
+        x = enclose(polynomial, x, affine)
+    return x
+
+
+@enclose.register
+def _(layer: layers.QuadraticLayer, x, affine):
+    maps = {}
+    for role, branch in layer.branches().items():
+        y = _through(branch, x * x if role == "power" else x, affine)
+        if layer.branch_normalization:
+            normalization = getattr(layer, f"{role}_normalization")
+            y = _through(normalization, y, affine)
+        maps[role] = y
+    outputs = layer._neuron.combine(maps)
+    if layer.bias is not None:
+        sizes = [1] * len(outputs.shape)
+        first = getattr(layer, "data_format", None) == "channels_first"
+        sizes[0 if first else -1] = -1
+        bias = layer_maps.norms.values(layer.bias).reshape(sizes)
+        outputs = outputs + bias
+    return _activated(layer, outputs)
+
+
+def _through(layer, x, affine):
+    return x.through(affine(layer, x.shape), unit_roundoff(layer))
+
+
+def _parts(x, count, axis):
+    """Returns the equal parts of an enclosure along an axis."""
+    axis = axis % (len(x.shape) + 1)
+    size = x.shape[axis - 1] // count
+    return [
+        x[(*[slice(None)] * axis, slice(n * size, (n + 1) * size))]
+        for n in range(count)
+    ]
+
+
+def concatenated(enclosures, axis):
+    """Returns enclosures side by side, as the sum of padded ones.
+
+    Args:
+        enclosures: List of enclosures.
+        axis: Integer, the axis, counted with the batch.
+    """
+    total, before = None, 0
+    where = axis % (len(enclosures[0].shape) + 1) - 1
+    sizes = [x.shape[where] for x in enclosures]
+    for x, size in zip(enclosures, sizes, strict=True):
+        indices = np.arange(math.prod(x.shape)).reshape(x.shape)
+        pads = [(0, 0)] * len(x.shape)
+        pads[where] = before, sum(sizes) - before - size
+        indices = np.pad(indices, pads, constant_values=-1)
+        gather = linear_maps.Gather(indices, x.shape)
+        padded = x.through(linear_maps.Affine(gather), 0.0)
+        total = padded if total is None else total + padded
+        before += size
+    return total
+
+
+def of_operation(operation, args, kwargs):
+    """Encloses what an operation that is no layer yields.
+
+    Args:
+        operation: A `keras.Operation`.
+        args: Its arguments, with enclosures in place of tensors.
+        kwargs: Dictionary of further ones.
+    """
+    name = type(operation).__name__
+    x = args[0]
+    if name in ("Add", "Subtract", "Multiply"):
+        other = args[1]
+        if not _is_enclosure(other):
+            other = keras.ops.convert_to_numpy(other).astype("float64")
+        if not _is_enclosure(x):
+            x = keras.ops.convert_to_numpy(x).astype("float64")
+        if name == "Multiply":
+            return x * other
+        return x + (other if name == "Add" else other * -1.0)
+    if name == "Negative":
+        return -x
+    if name == "Square":
+        return x * x
+    if name == "Power" and np.ndim(args[1]) == 0 and int(args[1]) == args[1]:
+        return _power(x, int(args[1]))
+    if name in ("Divide", "TrueDivide") and not _is_enclosure(args[1]):
+        return x * (1 / keras.ops.convert_to_numpy(args[1]).astype("float64"))
+    if name == "Concatenate":
+        return concatenated(list(x), operation.axis)
+    if name in COPYING_OPERATIONS:
+        gather = layer_maps.gather(
+            lambda y: operation(y, *args[1:], **kwargs), x.shape
+        )
+        return x.through(linear_maps.Affine(gather), 0.0)
+    raise NotImplementedError(
+        f"There is no local bound for the operation {operation.name!r}, a "
+        f"{name}. Write it with layers, or as a layer of your own with a rule: "
+        "`keras_polynets.robustness.enclose.register`."
+    )
+
+
+def _power(x, exponent):
+    if exponent < 1:
+        raise NotImplementedError(
+            f"There is no local bound for the power {exponent}. Use positive "
+            "integers."
+        )
+    half, odd = divmod(exponent, 2)
+    if not half:
+        return x
+    root = _power(x, half)
+    return root * root * x if odd else root * root
+
+
+def _is_enclosure(x):
+    return isinstance(x, Interval | intervals.Product)
+
+
+class Network:
+    """A model, ready to be enclosed batch after batch.
+
+    Args:
+        model: A built functional or sequential model with one input and one
+            output, or a built layer.
+    """
+
+    def __init__(self, model):
+        if isinstance(model, keras.Model):
+            graphs.check_graph(model)
+        self.model = model
+        self._affines = {}
+        self._shared = linear_parts.Shared()
+
+    def affine(self, layer, shape):
+        """Returns the `linear_maps.Affine` of a layer, made once.
+
+        Args:
+            layer: A built affine layer.
+            shape: Tuple of integers, the shape of an example.
+        """
+        key = id(layer), tuple(shape)
+        if key not in self._affines:
+            self._affines[key] = layer_maps.affine(layer, tuple(shape))
+        return self._affines[key]
+
+    def enclosures(self, lower, upper, method):
+        """Returns the enclosures of the outputs and of what they are made of.
+
+        Args:
+            lower: Float64 array `(batch, *shape)`, the lower ends of the boxes.
+            upper: The upper ends.
+            method: `"interval"` or `"affine"`.
+
+        Returns:
+            Tuple `(outputs, hidden, rows)`: the outputs are, but for a
+            constant, the matrix `rows` of shape `(outputs, *shape)` on the
+            enclosure `hidden`.
+        """
+        # Whoever computes the model sees inputs that are exact.
+        if method == "interval":
+            x = Interval(
+                (lower + upper) / 2, lower, upper, np.zeros_like(lower), 0.0
+            )
+        else:
+            self._shared.restart()
+            x = taylor_forms.of_ball(lower, upper, self._shared, 0.0)
+        outputs = intervals.evaluated(self._run(x))
+        if outputs.source is not None:
+            hidden, linear = outputs.source
+            matrix = linear.matrix()
+        else:
+            hidden, matrix = outputs, np.eye(math.prod(outputs.shape))
+        return outputs, hidden, matrix.reshape(-1, *hidden.shape)
+
+    def _run(self, x):
+        if not isinstance(self.model, keras.Model):
+            return enclose(self.model, x, self.affine)
+
+        def visit(path, operation, args, kwargs):
+            if isinstance(operation, keras.Layer):
+                inputs = args[0]
+                if len(args) > 1 and _is_enclosure(args[1]):
+                    inputs = list(args)
+                return enclose(operation, inputs, self.affine)
+            return of_operation(operation, args, kwargs)
+
+        inputs = graphs.functional(self.model)._inputs_struct
+        inputs = tree.map_structure(lambda _: x, inputs)
+        return graphs.run(self.model, inputs, visit)
