@@ -1,5 +1,6 @@
 """Enclosures of what a network yields around images, layer by layer."""
 
+import dataclasses
 import functools
 import math
 
@@ -304,6 +305,26 @@ def _is_enclosure(x):
     return isinstance(x, Interval | intervals.Product)
 
 
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a network yields: an affine map of an enclosure.
+
+    Differences of outputs are bounded on `hidden`, where the last map does
+    not yet hide what they share.
+
+    Args:
+        values: The enclosure of the outputs.
+        hidden: The enclosure of the input of the last affine map.
+        rows: Array `(outputs, *shape)`, the matrix of that map.
+        bias: Array `(outputs,)`, its bias.
+    """
+
+    values: Interval
+    hidden: Interval
+    rows: np.ndarray
+    bias: np.ndarray
+
+
 class Network:
     """A model, ready to be enclosed batch after batch.
 
@@ -331,34 +352,30 @@ class Network:
             self._affines[key] = layer_maps.affine(layer, tuple(shape))
         return self._affines[key]
 
-    def enclosures(self, lower, upper, method):
-        """Returns the enclosures of the outputs and of what they are made of.
+    def outputs(self, lower, upper, method):
+        """Returns the `Outputs` on boxes.
 
         Args:
-            lower: Float64 array `(batch, *shape)`, the lower ends of the boxes.
+            lower: Float64 array `(batch, *shape)`, the lower ends.
             upper: The upper ends.
             method: `"interval"` or `"affine"`.
-
-        Returns:
-            Tuple `(outputs, hidden, rows)`: the outputs are, but for a
-            constant, the matrix `rows` of shape `(outputs, *shape)` on the
-            enclosure `hidden`.
         """
-        # Whoever computes the model sees inputs that are exact.
+        # What the network is given is exact, and has no rounding error.
         if method == "interval":
-            x = Interval(
-                (lower + upper) / 2, lower, upper, np.zeros_like(lower), 0.0
-            )
+            centre, exact = (lower + upper) / 2, np.zeros_like(lower)
+            x = Interval(centre, lower, upper, exact, 0.0)
         else:
             self._shared.restart()
             x = taylor_forms.of_ball(lower, upper, self._shared, 0.0)
-        outputs = intervals.evaluated(self._run(x))
-        if outputs.source is not None:
-            hidden, linear = outputs.source
-            matrix = linear.matrix()
-        else:
-            hidden, matrix = outputs, np.eye(math.prod(outputs.shape))
-        return outputs, hidden, matrix.reshape(-1, *hidden.shape)
+        values = intervals.evaluated(self._run(x))
+        size = math.prod(values.shape)
+        if values.source is None:
+            rows = np.eye(size).reshape(size, *values.shape)
+            return Outputs(values, values, rows, np.zeros(size))
+        hidden, last = values.source
+        rows = last.linear.matrix().reshape(size, *hidden.shape)
+        bias = np.broadcast_to(last.bias, values.shape).ravel()
+        return Outputs(values, hidden, rows, bias)
 
     def _run(self, x):
         if not isinstance(self.model, keras.Model):

@@ -33,8 +33,8 @@ class Interval:
             the sum of the absolute terms, for sums of `k` terms in any order
             in arithmetic of unit roundoff `u`.
         unit: Float, the unit roundoff of the layer that computes the map.
-        source: Pair of the enclosure and the linear map that it comes from,
-            `None` where it is no affine map of another enclosure.
+        source: Pair of the enclosure and the `linear_maps.Affine` that it
+            comes from, `None` where it is no affine map of another.
     """
 
     centre: np.ndarray
@@ -79,7 +79,7 @@ class Interval:
             middle + bias + radius,
             rounding + growth * np.abs(bias),
             unit,
-            (self, linear),
+            (self, affine),
         )
 
     def __add__(self, other):

@@ -185,10 +185,8 @@ class Windows:
 
     def __init__(self, sizes, window, strides, dilation, padding):
         self.sizes, self.window = tuple(sizes), tuple(window)
-        self._strides, self._dilation = tuple(strides), tuple(dilation)
-        reach = [
-            (k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)
-        ]
+        self.dilation, self._strides = tuple(dilation), tuple(strides)
+        reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
         pads = map(_padding[padding], sizes, reach, strides)
         self.pads = tuple(pads)
         self.padded = tuple(
@@ -211,7 +209,7 @@ class Windows:
         """
         for tap in np.ndindex(*(self.window[n] for n in axes)):
             starts = [
-                t * self._dilation[n] for t, n in zip(tap, axes, strict=True)
+                t * self.dilation[n] for t, n in zip(tap, axes, strict=True)
             ]
             yield (
                 tap,
@@ -393,11 +391,11 @@ class Transposed(LinearMap):
 
     def __init__(self, inner, terms):
         super().__init__(inner.output_shape, inner.input_shape, terms)
-        self._inner = inner
+        self.inner = inner
         self._apply, self._adjoint = inner._adjoint, inner._apply
 
     def absolute(self):
-        return Transposed(self._inner.absolute(), self.terms)
+        return Transposed(self.inner.absolute(), self.terms)
 
 
 class MovedChannels(LinearMap):
@@ -413,18 +411,18 @@ class MovedChannels(LinearMap):
             _channels_first(inner.output_shape),
             inner.terms,
         )
-        self._inner = inner
+        self.inner = inner
 
     def _apply(self, x):
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
-        return np.moveaxis(self._inner._apply(x), -1, 1)
+        return np.moveaxis(self.inner._apply(x), -1, 1)
 
     def _adjoint(self, y):
         y = np.ascontiguousarray(np.moveaxis(y, 1, -1))
-        return np.moveaxis(self._inner._adjoint(y), -1, 1)
+        return np.moveaxis(self.inner._adjoint(y), -1, 1)
 
     def absolute(self):
-        return MovedChannels(self._inner.absolute())
+        return MovedChannels(self.inner.absolute())
 
 
 def _channels_first(shape):

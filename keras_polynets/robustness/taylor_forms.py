@@ -186,9 +186,7 @@ class TaylorForm(Interval):
                     ("bend", self.bend),
                 )
             },
-            bound_norms=None
-            if norms is None
-            else norms[(slice(None), *where)],
+            bound_norms=None if norms is None else norms[(slice(None), *where)],
         )
 
     def contract(self, rows):
