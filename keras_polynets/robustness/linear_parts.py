@@ -191,6 +191,28 @@ def of_input(shared, shape):
     )
 
 
+def spans(first, second, balance, radius):
+    """Returns how far the differences and sums of two linear parts get.
+
+    Args:
+        first: A part `P` that is explicit.
+        second: A part `Q` that is explicit.
+        balance: Array `(batch, *shape)`, the positive `t`.
+        radius: Array `(batch, d)`, the half-widths of the balls.
+
+    Returns:
+        Pair of arrays `(batch, *shape)`: the largest `|(t P - Q / t) δ|` and
+        `|(t P + Q / t) δ|` for `|δ_i| <= radius_i`.
+    """
+    scaled = first.array * balance[:, None]
+    other = second.array / balance[:, None]
+    shape = (len(radius), first.size, -1)
+    return tuple(
+        (radius[:, None] @ np.abs(x).reshape(shape)).reshape(balance.shape)
+        for x in (scaled - other, scaled + other)
+    )
+
+
 def combined(terms):
     """Returns the part of a sum of multiples of feature maps.
 

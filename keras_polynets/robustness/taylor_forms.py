@@ -11,6 +11,10 @@ from keras_polynets.robustness import linear_parts
 from keras_polynets.robustness.intervals import Interval
 
 
+# Balances a linear part that is zero with one that is not.
+_TINY = 1e-30
+
+
 @dataclasses.dataclass(frozen=True)
 class TaylorForm(Interval):
     """An affine enclosure of a feature map on the ball around each image.
@@ -153,10 +157,13 @@ class TaylorForm(Interval):
         dy = y.lower - y.centre, y.upper - y.centre
         if other is self:
             y = x
-            second = intervals.square(*dx)
+            low, high = intervals.square(*dx)
         else:
-            second = intervals.product(*dx, *dy)
-        low, high = second
+            low, high = intervals.product(*dx, *dy)
+            if x.part.is_explicit and y.part.is_explicit:
+                ends = _polarised(x, y)
+                low = np.maximum(low, ends[0])
+                high = np.minimum(high, ends[1])
         a, b = np.abs(x.centre), np.abs(y.centre)
         reach_x, reach_y = _size(dx), _size(dy)
         part = linear_parts.combined([(x.part, y.centre), (y.part, x.centre)])
@@ -218,6 +225,31 @@ class TaylorForm(Interval):
 
     def _inner(self, rows, values):
         return intervals.inner(rows, np.broadcast_to(values, self.centre.shape))
+
+
+def _polarised(x, y):
+    """Returns bounds of `dx dy` that know how the linear parts correlate.
+
+    For `p = P δ` and `q = Q δ` and any `t > 0`
+
+        p q = ((t P + Q / t) δ)² / 4 - ((t P - Q / t) δ)² / 4
+
+    where both squares are not negative. For parts of equal size that are
+    uncorrelated this is half as wide as the product of their intervals.
+    """
+    p, q = x.norms[0], y.norms[0]
+    balance = np.sqrt((q + _TINY) / (p + _TINY))
+    minus, plus = linear_parts.spans(x.part, y.part, balance, x.radius)
+    rests = [
+        (form.shift - form.spread, form.shift + form.spread) for form in (x, y)
+    ]
+    terms = [
+        (-minus * minus / 4, plus * plus / 4),
+        intervals.product(-p, p, *rests[1]),
+        intervals.product(-q, q, *rests[0]),
+        intervals.product(*rests[0], *rests[1]),
+    ]
+    return sum(low for low, _ in terms), sum(high for _, high in terms)
 
 
 def _size(ends):
