@@ -3,6 +3,9 @@
 import argparse
 import math
 
+from keras_polynets import data
+from keras_polynets import zoo
+
 
 def add_model(command):
     """Adds the arguments that name a model and its weights."""
@@ -31,6 +34,22 @@ def add_data(command):
     command.add_argument(
         "--limit", type=int, help="only the first images of the test set"
     )
+
+
+def load_model(arguments):
+    """Returns the model that the arguments of `add_model` name."""
+    return zoo.load(arguments.model, weights=arguments.weights)
+
+
+def load_images(arguments):
+    """Returns the set of `add_data`, its test images and their labels."""
+    dataset = data.load(
+        arguments.data,
+        archives=arguments.archives,
+        data_dir=arguments.data_dir,
+    )
+    limit = arguments.limit
+    return dataset, dataset.x_test[:limit], dataset.y_test[:limit]
 
 
 def norm(text):

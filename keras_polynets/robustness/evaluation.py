@@ -72,7 +72,7 @@ def share(model, dataset, holds, batch_size, verbose, name):
     )
     right = seen = 0
     for number, (images, labels) in enumerate(batches, start=1):
-        images, labels = _inputs(model, images), np.asarray(labels)
+        images, labels = model_inputs(model, images), np.asarray(labels)
         if labels.shape != (len(images),):
             raise ValueError(
                 "Labels must be integer classes, one an image. Received: "
@@ -116,7 +116,13 @@ def _logits(model, images):
     return model.predict_on_batch(images)
 
 
-def _inputs(model, images):
+def model_inputs(model, images):
+    """Returns images in a model's input units; stored ones are prepared.
+
+    Args:
+        model: The model whose preprocessor takes integers.
+        images: Array or tensor.
+    """
     images = keras.ops.convert_to_numpy(images)
     if not np.issubdtype(images.dtype, np.integer):
         return images

@@ -10,7 +10,7 @@ from keras_polynets.robustness.certifier import check_epsilon
 from keras_polynets.robustness.certifier import check_method
 
 
-def local_lipschitz_bound(model, images, epsilon, batch_size=64, clip=None):
+def local_lipschitz_bound(model, images, epsilon, batch_size=16, clip=None):
     """Upper bound of the Lipschitz constant on the ball around each image.
 
     The constant is that from the ℓ∞ norm of the input to the ℓ∞ norm of the
@@ -63,7 +63,7 @@ def certified_accuracy(
     dataset,
     epsilon,
     method="auto",
-    batch_size=64,
+    batch_size=16,
     clip=None,
     verbose="auto",
 ):

@@ -10,7 +10,6 @@ from keras_polynets.robustness import intervals
 from keras_polynets.robustness import linear_parts
 from keras_polynets.robustness.intervals import Interval
 
-
 # Balances a linear part that is zero with one that is not.
 _TINY = 1e-30
 
