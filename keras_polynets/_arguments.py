@@ -4,7 +4,6 @@ import argparse
 import math
 
 from keras_polynets import data
-from keras_polynets import zoo
 
 
 def add_model(command):
@@ -34,11 +33,6 @@ def add_data(command):
     command.add_argument(
         "--limit", type=int, help="only the first images of the test set"
     )
-
-
-def load_model(arguments):
-    """Returns the model that the arguments of `add_model` name."""
-    return zoo.load(arguments.model, weights=arguments.weights)
 
 
 def load_images(arguments):

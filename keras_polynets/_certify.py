@@ -47,15 +47,16 @@ def add_arguments(command):
     _arguments.add_data(command)
 
 
-def run(arguments):
+def run(arguments, load):
     """Returns the result of the command, for JSON.
 
     Args:
         arguments: What the parser found.
+        load: Callable that returns the model that the arguments name.
     """
     for epsilon in arguments.epsilon:
         certifier.check_epsilon(epsilon)
-    model = _arguments.load_model(arguments)
+    model = load(arguments)
     result = {
         "model": arguments.model,
         "p": "inf" if arguments.p == math.inf else arguments.p,

@@ -175,7 +175,7 @@ def _attack(arguments):
 
 def _accuracies(arguments, attacks):
     dataset, images, labels = _arguments.load_images(arguments)
-    model = _arguments.load_model(arguments)
+    model = _load(arguments)
     accuracies = {}
     for attack in attacks:
         name = getattr(attack, "name", "clean")
@@ -210,7 +210,7 @@ def _show_accuracies(result):
 
 def _export(arguments):
     path = export.saved_model(
-        _arguments.load_model(arguments),
+        _load(arguments),
         arguments.path,
         overwrite=arguments.overwrite,
     )
@@ -219,6 +219,10 @@ def _export(arguments):
 
 def _show_export(result):
     print(f"{result['model']} → {result['path']}")
+
+
+def _load(arguments):
+    return zoo.load(arguments.model, weights=arguments.weights)
 
 
 def _parser():
@@ -294,7 +298,7 @@ def _parser():
         commands,
         "certify",
         "bounds of Lipschitz constant and complexity, certified accuracy",
-        _certify.run,
+        lambda arguments: _certify.run(arguments, _load),
         _certify.show,
     )
     _arguments.add_model(command)

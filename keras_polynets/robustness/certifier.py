@@ -8,7 +8,7 @@ import numpy as np
 from keras_polynets._errors import unknown_name
 from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pairwise
-from keras_polynets.robustness.enclosures import Network
+from keras_polynets.robustness.networks import Network
 
 LOCAL_METHODS = ("interval", "affine")
 METHODS = ("auto", "global", *LOCAL_METHODS)
@@ -168,11 +168,11 @@ class Certifier:
                 f"images of dtype {np.asarray(images).dtype}. Call "
                 "model.preprocessor first."
             )
-        x = inputs.as_images(self._model, images, self._low, self._high)
-        if not np.isfinite(x).all():
+        if not np.isfinite(np.asarray(images)).all():
             raise ValueError(
                 "Images must be finite. Received NaN or infinite values."
             )
+        x = inputs.as_images(self._model, images, self._low, self._high)
         low, high = (np.float64(side) for side in (self._low, self._high))
         x = x.astype("float64")
         return x, np.maximum(x - epsilon, low), np.minimum(x + epsilon, high)

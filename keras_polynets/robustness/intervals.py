@@ -107,9 +107,6 @@ class Interval:
     def __sub__(self, other):
         return self + (other * -1.0)
 
-    def __getitem__(self, where):
-        return self._restricted(where)
-
     def _sum(self, other):
         unit = max(self.unit, other.unit)
         return Interval(
@@ -160,15 +157,6 @@ class Interval:
             upper,
             _rounding_of_product(self, other, unit),
             unit,
-        )
-
-    def _restricted(self, where):
-        return Interval(
-            self.centre[where],
-            self.lower[where],
-            self.upper[where],
-            self.rounding[where],
-            self.unit,
         )
 
     def contract(self, rows):
@@ -232,9 +220,6 @@ class Product:
 
     def __sub__(self, other):
         return self + (other * -1.0)
-
-    def __getitem__(self, where):
-        return self.value[where]
 
 
 def evaluated(enclosure):

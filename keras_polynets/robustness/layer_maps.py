@@ -11,6 +11,7 @@ from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import norms
+from keras_polynets.robustness import window_maps
 from keras_polynets.robustness.linear_maps import Affine
 
 # The largest matrix that is made of a layer whose map is not known here.
@@ -61,17 +62,33 @@ def affine(layer, shape):
     return _by_columns(layer, shape)
 
 
-@affine.register
-def _(layer: keras.layers.Dense, shape):
-    norms.check_built(layer)
-    kernel = norms.values(layer.kernel)
-    return Affine(linear_maps.LastAxis(kernel.T, shape[:-1]), _bias(layer))
-
-
-@affine.register(CONVOLUTIONS)
+@affine.register(keras.layers.Dense | CONVOLUTIONS)
 def _(layer, shape):
+    return parts(layer, shape, 1)[0]
+
+
+def parts(layer, shape, count):
+    """Returns the `Affine`s that lie side by side in a layer.
+
+    Args:
+        layer: A built `Dense` or convolution.
+        shape: Tuple of integers, the shape of an example.
+        count: Integer, how many equal parts its units form.
+    """
     norms.check_built(layer)
-    return convolution(layer, norms.values(layer.kernel), _bias(layer), shape)
+    make = _dense if isinstance(layer, keras.layers.Dense) else convolution
+    kernels = np.split(norms.values(layer.kernel), count, axis=-1)
+    biases = [0.0] * count
+    if layer.use_bias:
+        biases = np.split(norms.values(layer.bias), count)
+    return [
+        make(layer, kernel, bias, shape)
+        for kernel, bias in zip(kernels, biases, strict=True)
+    ]
+
+
+def _dense(layer, kernel, bias, shape):
+    return Affine(linear_maps.LastAxis(kernel.T, shape[:-1]), bias)
 
 
 def convolution(layer, kernel, bias, shape):
@@ -87,14 +104,14 @@ def convolution(layer, kernel, bias, shape):
     sizes, channels = (
         (shape[1:], shape[0]) if first else (shape[:-1], shape[-1])
     )
-    linear = linear_maps.Convolution(
+    linear = window_maps.Convolution(
         kernel, _windows(layer, sizes), channels, layer.groups
     )
     return _with_channels(layer, linear, bias)
 
 
 def _windows(layer, sizes):
-    return linear_maps.Windows(
+    return window_maps.Windows(
         sizes,
         layer.kernel_size,
         layer.strides,
@@ -123,7 +140,7 @@ def _(layer, shape):
     )
     kernel = norms.values(layer.kernel)
     windows = _windows(layer, sizes)
-    forward = linear_maps.Convolution(kernel, windows, channels)
+    forward = window_maps.Convolution(kernel, windows, channels)
     inputs = (*shape[1:], shape[0]) if first else tuple(shape)
     if forward.output_shape != inputs:
         return _by_columns(layer, shape)
@@ -139,14 +156,14 @@ def _(layer, shape):
         (shape[1:], shape[0]) if first else (shape[:-1], shape[-1])
     )
     rank = len(sizes)
-    windows = linear_maps.Windows(
+    windows = window_maps.Windows(
         sizes,
         np.broadcast_to(layer.pool_size, rank).tolist(),
         np.broadcast_to(layer.strides, rank).tolist(),
         [1] * rank,
         layer.padding,
     )
-    return _with_channels(layer, linear_maps.Pooling(windows, channels))
+    return _with_channels(layer, window_maps.Pooling(windows, channels))
 
 
 @affine.register(norms.GLOBAL_POOLINGS)

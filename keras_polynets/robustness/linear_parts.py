@@ -88,35 +88,6 @@ class Part:
             (lambda: linear.apply(self.array)) if self.is_explicit else None,
         )
 
-    def restricted(self, where):
-        """Returns the part of some components.
-
-        Args:
-            where: An index of arrays `(batch, *shape)` that leaves the batch.
-        """
-        where_of_rows = (slice(None), *where)
-
-        def pull(rows):
-            inputs = np.zeros((*rows.shape[:2], *self.shape))
-            inputs[where_of_rows] = rows
-            return inputs
-
-        shape = np.empty((1, *self.shape), "bool")[where].shape[1:]
-        array = None
-        if self.is_explicit:
-
-            def array():
-                return np.ascontiguousarray(self.array[where_of_rows])
-
-        return Part(
-            self.shared,
-            shape,
-            self.size,
-            [(self, pull)],
-            self.is_affine,
-            array,
-        )
-
     def norms(self, radius):
         """Returns the weighted and the plain ℓ1 norms of the rows.
 
@@ -191,26 +162,46 @@ def of_input(shared, shape):
     )
 
 
+def has_spans(first, second):
+    """Says whether `spans` of two parts is affordable."""
+    if not (first.is_explicit and second.is_explicit):
+        return False
+    entries = first.size * math.prod(first.shape)
+    return (first.is_affine and second.is_affine) or entries <= IMAGE_LIMIT
+
+
 def spans(first, second, balance, radius):
     """Returns how far the differences and sums of two linear parts get.
 
     Args:
         first: A part `P` that is explicit.
         second: A part `Q` that is explicit.
-        balance: Array `(batch, *shape)`, the positive `t`.
+        balance: Array `(batch, *shape)`, the positive `t`; the same for all
+            images where both parts are those of affine maps.
         radius: Array `(batch, d)`, the half-widths of the balls.
 
     Returns:
         Pair of arrays `(batch, *shape)`: the largest `|(t P - Q / t) δ|` and
         `|(t P + Q / t) δ|` for `|δ_i| <= radius_i`.
     """
-    scaled = first.array * balance[:, None]
-    other = second.array / balance[:, None]
-    shape = (len(radius), first.size, -1)
-    return tuple(
-        (radius[:, None] @ np.abs(x).reshape(shape)).reshape(balance.shape)
+    if not (first.is_affine and second.is_affine):
+        arrays = _extremes(first.array, second.array, balance[:, None])
+        reaches = (radius[:, None] @ array for array in arrays)
+    else:
+        kept, key = first.shared.kept, (first.number, second.number)
+        if key not in kept:
+            kept[key] = _extremes(first.array, second.array, balance[:1, None])
+        reaches = (radius @ array[0] for array in kept[key])
+    return tuple(reach.reshape(balance.shape) for reach in reaches)
+
+
+def _extremes(first, second, weights):
+    """Returns `|t P - Q / t|` and `|t P + Q / t|`, `(batch or 1, d, -1)`."""
+    scaled, other = first * weights, second / weights
+    return [
+        np.abs(x).reshape(*x.shape[:2], -1)
         for x in (scaled - other, scaled + other)
-    )
+    ]
 
 
 def combined(terms):

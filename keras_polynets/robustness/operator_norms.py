@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import layer_maps
-from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import norms
+from keras_polynets.robustness import window_maps
 
 # The largest matrix whose singular values are computed, in numbers.
 SVD_LIMIT = 2**19
@@ -155,7 +155,7 @@ def norm_of_map(linear, p):
     if size <= SVD_LIMIT:
         return min(bound, float(np.linalg.norm(linear.matrix(), 2)) * MARGIN)
     inner = getattr(linear, "inner", linear)
-    if isinstance(inner, linear_maps.Convolution):
+    if isinstance(inner, window_maps.Convolution):
         bound = min(bound, circular_norm(inner) * MARGIN)
     return bound
 
@@ -169,7 +169,7 @@ def circular_norm(convolution):
     that of the torus.
 
     Args:
-        convolution: A `linear_maps.Convolution`.
+        convolution: A `window_maps.Convolution`.
     """
     windows, kernel = convolution.windows, convolution.kernel
     reaches = [

@@ -159,7 +159,7 @@ class TaylorForm(Interval):
             low, high = intervals.square(*dx)
         else:
             low, high = intervals.product(*dx, *dy)
-            if x.part.is_explicit and y.part.is_explicit:
+            if linear_parts.has_spans(x.part, y.part):
                 ends = _polarised(x, y)
                 low = np.maximum(low, ends[0])
                 high = np.minimum(high, ends[1])
@@ -177,22 +177,6 @@ class TaylorForm(Interval):
             + b * x.bend
             + reach_y * (x.norms[1] + x.bend),
             bound_norms=norms,
-        )
-
-    def _restricted(self, where):
-        norms = self.bound_norms
-        return self._with(
-            Interval._restricted(self, where),
-            self.part.restricted(where),
-            **{
-                name: value[where] if np.ndim(value) else value
-                for name, value in (
-                    ("shift", self.shift),
-                    ("spread", self.spread),
-                    ("bend", self.bend),
-                )
-            },
-            bound_norms=None if norms is None else norms[(slice(None), *where)],
         )
 
     def contract(self, rows):
@@ -237,7 +221,7 @@ def _polarised(x, y):
     uncorrelated this is half as wide as the product of their intervals.
     """
     p, q = x.norms[0], y.norms[0]
-    balance = np.sqrt((q + _TINY) / (p + _TINY))
+    balance = np.sqrt((y.norms[1] + _TINY) / (x.norms[1] + _TINY))
     minus, plus = linear_parts.spans(x.part, y.part, balance, x.radius)
     rests = [
         (form.shift - form.spread, form.shift + form.spread) for form in (x, y)

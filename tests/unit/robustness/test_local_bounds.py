@@ -6,8 +6,8 @@ import pytest
 
 from keras_polynets import layers
 from keras_polynets.robustness import Certifier
+from keras_polynets.robustness import linear_parts
 from keras_polynets.robustness import local_lipschitz_bound
-from keras_polynets.robustness import taylor_forms
 from tests.unit.robustness import certificate_examples as examples
 from tests.unit.robustness.bound_examples import jacobian
 from tests.unit.robustness.bound_examples import randomize
@@ -19,26 +19,26 @@ on_tensorflow = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", examples.MODELS)
-def test_no_random_point_leaves_the_bounds(name, method):
+def test_no_random_point_leaves_the_bounds(name):
     rng = np.random.default_rng(0)
-    for epsilon in (0.0, 0.05, 0.4):
-        model = examples.made(name, seed=int(10 * epsilon))
-        x = examples.images(model)
-        certifier = Certifier(model, RANGE)
-        lower, upper = certifier.bounds(x, epsilon, method)
-        assert lower.shape == (6, 3)
-        for _ in range(20):
-            points = examples.points_of_balls(x, epsilon, rng)
-            outputs = examples.outputs(model, points)
+    model = examples.made(name)
+    x = examples.images(model)
+    certifier = Certifier(model, RANGE)
+    for epsilon in (0.05, 0.4):
+        points = [examples.points_of_balls(x, epsilon, rng) for _ in range(40)]
+        outputs = examples.outputs(model, np.concatenate(points))
+        outputs = outputs.reshape(40, 6, 3)
+        for method in METHODS:
+            lower, upper = certifier.bounds(x, epsilon, method)
+            assert lower.shape == (6, 3)
             assert (lower <= outputs).all() and (outputs <= upper).all()
 
 
 @on_tensorflow
 @pytest.mark.parametrize("name", ["ccp", "ncp skip", "convolutional"])
 def test_no_gradient_leaves_the_bounds(name):
-    for seed, epsilon in enumerate((0.02, 0.1, 0.5)):
+    for seed, epsilon in enumerate((0.02, 0.3)):
         model = examples.made(name, seed)
         x = examples.images(model)
         lower, upper = Certifier(model, RANGE).bounds(x, epsilon)
@@ -55,51 +55,56 @@ def test_no_gradient_leaves_the_bounds(name):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("method", ["global", *METHODS, "auto"])
 @pytest.mark.parametrize(
     "name", ["ccp", "ncp", "prodpoly", "convolutional", "nested"]
 )
-def test_no_attack_breaks_a_margin(name, method):
+def test_no_attack_breaks_a_margin(name):
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
-    for seed, epsilon in enumerate((0.01, 0.1)):
-        model = examples.made(name, seed)
-        x = examples.images(model, count=12)
-        labels = np.argmax(examples.outputs(model, x), axis=1)
-        margins = Certifier(model, RANGE).margins(x, labels, epsilon, method)
-        hot = tf.one_hot(labels, 3)
+    model = examples.made(name)
+    x = examples.images(model, count=12)
+    labels = np.argmax(examples.outputs(model, x), axis=1)
+    hot = tf.one_hot(labels, 3)
 
-        def loss(y, hot=hot):
-            others = tf.reduce_max(y - 1e9 * hot, axis=1)
-            return others - tf.reduce_sum(hot * y, axis=1)
+    def loss(y):
+        others = tf.reduce_max(y - 1e9 * hot, axis=1)
+        return others - tf.reduce_sum(hot * y, axis=1)
 
+    certifier = Certifier(model, RANGE)
+    for epsilon in (0.01, 0.1):
         found = [examples.worst_points(model, x, epsilon, loss)]
         found += [examples.points_of_balls(x, epsilon, rng) for _ in range(20)]
-        for points in found:
-            y = examples.outputs(model, points)
-            own = y[np.arange(12), labels]
-            y[np.arange(12), labels] = -np.inf
-            assert (own - y.max(axis=1) >= margins).all()
+        y = examples.outputs(model, np.concatenate(found)).reshape(-1, 12, 3)
+        own = y[:, np.arange(12), labels]
+        y[:, np.arange(12), labels] = -np.inf
+        worst = (own - y.max(axis=2)).min(axis=0)
+        for method in ("global", *METHODS, "auto"):
+            margins = certifier.margins(x, labels, epsilon, method)
+            assert (worst >= margins).all()
+            # The bounds differ by method, and the best is the largest.
+            assert (margins <= certifier.margins(x, labels, epsilon)).all()
 
 
 @pytest.fixture
 def float64():
     # Models, inputs too, whose slopes finite differences can measure.
-    before = keras.config.floatx()
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
-    keras.config.set_floatx(before)
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
 
 
-@pytest.mark.parametrize("name", ["ccp", "ncp learned skip", "convolutional"])
+@pytest.mark.parametrize("name", ["ccp", "ncp learned skip", "square"])
 def test_no_slope_passes_the_local_lipschitz_bound(name, float64):
     rng = np.random.default_rng(0)
-    for seed, epsilon in enumerate((0.0, 0.05, 0.3)):
-        model = examples.made(name, seed)
-        x = examples.images(model)
+    model = examples.made(name)
+    x = examples.images(model)
+    for epsilon in (0.0, 0.05, 0.3):
         bound = local_lipschitz_bound(model, x, epsilon, clip=RANGE)
-        for _ in range(4):
+        for _ in range(3):
             points = examples.points_of_balls(x, epsilon, rng)
             matrices = jacobian(model, points.astype("float64"))
             slopes = np.abs(matrices).sum(axis=2).max(axis=1)
@@ -215,7 +220,7 @@ def test_product_plus_operand_is_tighter_than_their_sum():
 def test_linear_parts_too_large_to_keep_are_bounded(monkeypatch):
     models = [examples.made(name) for name in ("ccp", "ncp", "convolutional")]
     kept = [Certifier(m, RANGE).bounds(examples.images(m), 0.1) for m in models]
-    limits = taylor_forms.linear_parts
+    limits = linear_parts
     monkeypatch.setattr(limits, "IMAGE_LIMIT", 0)
     rng = np.random.default_rng(0)
     for shared in (limits.SHARED_LIMIT, 0):
