@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import pathlib
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -28,8 +27,8 @@ HEAD = """# Certificates
 
 Written by `python -m training.certificates` from `{results}`.
 
-For each trained tag: the share of the first {examples:,} embedded test images
-of Fashion-MNIST whose right class no change of at most ε (ℓ∞, in units of the
+For each trained tag: the share of the first embedded test images of
+Fashion-MNIST whose right class no change of at most ε (ℓ∞, in units of the
 input, which lies in [-1, 1]) can undo, by method, beside the share that PGD
 (40 steps of ε / 10, with and without a random start) leaves. The truth lies
 between the best certificate and the attack.
@@ -47,11 +46,11 @@ SLOPES = """
 
 From ℓ∞ to ℓ∞: the bound over the whole valid range, the median of the bounds on
 the balls of radius {epsilon:g} around the images, and the median of the
-gradients' norms at the images themselves, which no bound can be below.
+gradients' norms at the balls' centres, which no bound can be below.
 
-| model | global bound | local bound, median | gradient at the image, median \
-| global / local | local / gradient |
-|---|---:|---:|---:|---:|---:|
+| model | images | global bound | local bound | gradient | global / local \
+| local / gradient |
+|---|---:|---:|---:|---:|---:|---:|
 """
 
 
@@ -67,6 +66,7 @@ def main(argv=None):
     page = ROOT / "docs" / "certificates.md"
     parser.add_argument("--page", type=pathlib.Path, default=page)
     parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--slopes-limit", type=int, default=1000)
     parser.add_argument(
         "--epsilon", type=float, nargs="+", default=[0.01, 0.03]
     )
@@ -75,11 +75,10 @@ def main(argv=None):
     path = arguments.results
     found = json.loads(path.read_text("utf-8")) if path.exists() else {}
     dataset = data.load("fashion_mnist_sample")
-    images = dataset.x_test[: arguments.limit]
-    labels = dataset.y_test[: arguments.limit]
     for name in arguments.models:
         if name not in found:
-            found[name] = measure(name, images, labels, arguments.epsilon)
+            print(name, flush=True)
+            found[name] = measure(name, dataset, arguments)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     order = [name for name in all_models() if name in found]
@@ -96,34 +95,36 @@ def all_models():
         yield from (f"{name}.{tag}" for tag in TAGS)
 
 
-def measure(name, images, labels, epsilons):
+def measure(name, dataset, arguments):
     """Returns the certificates of one model and what attacks leave.
 
     Args:
         name: String, `NAME.TAG`.
-        images: Stored images.
-        labels: Their classes.
-        epsilons: List of floats.
+        dataset: The set whose test images are examined.
+        arguments: Those of the command line.
     """
     model = zoo.load(name)
-    x = np.asarray(model.preprocessor(images))
     certifier = robustness.Certifier(model)
-    gradients = robustness.local_lipschitz_bound(model, x, 0.0)
-    begin = time.monotonic()
-    slopes = robustness.local_lipschitz_bound(model, x, SLOPES_AT)
-    clean = predictions(model, x) == labels
-    rows = [
-        certificates(model, certifier, x, labels, clean, epsilon)
-        for epsilon in epsilons
+    count = max(arguments.limit, arguments.slopes_limit)
+    x = np.asarray(model.preprocessor(dataset.x_test[:count]))
+    slopes = [
+        certifier.slopes(x[part], SLOPES_AT)
+        for part in parts(arguments.slopes_limit, 16)
     ]
-    print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
+    gradients, bounds = np.concatenate(slopes, axis=1)
+    x, labels = x[: arguments.limit], dataset.y_test[: arguments.limit]
+    clean = predictions(model, x) == labels
     return {
         "examples": len(labels),
         "clean": float(clean.mean()),
         "lipschitz_bound": robustness.lipschitz_bound(model),
-        "local_lipschitz_bound": float(np.median(slopes)),
+        "slope_examples": len(bounds),
+        "local_lipschitz_bound": float(np.median(bounds)),
         "gradient_norm": float(np.median(gradients)),
-        "certificates": rows,
+        "certificates": [
+            certificates(model, certifier, x, labels, clean, epsilon)
+            for epsilon in arguments.epsilon
+        ],
     }
 
 
@@ -167,7 +168,8 @@ def certificates(model, certifier, x, labels, clean, epsilon):
 
 def parts(count, size):
     """Yields the slices of batches."""
-    return (slice(n, n + size) for n in range(0, count, size))
+    starts = range(0, count, size)
+    return (slice(n, min(n + size, count)) for n in starts)
 
 
 def predictions(model, x):
@@ -183,17 +185,18 @@ def written(found, results):
         found: Dictionary from a model to what `measure` returned.
         results: The path of the results, as it is shown.
     """
-    examples = max((row["examples"] for row in found.values()), default=0)
-    lines = [HEAD.format(results=results, examples=examples)]
+    lines = [HEAD.format(results=results)]
     lines.append(
-        "| model | ε | clean | global | interval | affine | best | PGD leaves |"
+        "| model | images | ε | clean | global | interval | affine | best "
+        "| PGD leaves |"
     )
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, result in found.items():
         for row in result["certificates"]:
             shares = [row[key] for key in (*METHODS, "attacked")]
             shares = [f"{share:.3f}" for share in [result["clean"], *shares]]
-            cells = [f"`{name}`", f"{row['epsilon']:g}", *shares]
+            cells = [f"`{name}`", f"{result['examples']:,}"]
+            cells += [f"{row['epsilon']:g}", *shares]
             lines.append(f"| {' | '.join(cells)} |")
     lines.append(SLOPES.format(epsilon=SLOPES_AT).rstrip("\n"))
     for name, result in found.items():
@@ -203,7 +206,8 @@ def written(found, results):
         )
         slope = result["gradient_norm"]
         numbers = [bound, local, slope, bound / local, local / slope]
-        cells = [f"`{name}`", *(f"{number:.3g}" for number in numbers)]
+        cells = [f"`{name}`", f"{result['slope_examples']:,}"]
+        cells += [f"{number:.3g}" for number in numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -77,7 +77,7 @@ class Certifier:
         rounding = found.values.rounding
         return low - rounding, high + rounding
 
-    def lipschitz(self, images, epsilon):
+    def slopes(self, images, epsilon):
         """Bounds of the Lipschitz constant on the ball around each image.
 
         See `keras_polynets.robustness.local_lipschitz_bound`.
@@ -85,12 +85,20 @@ class Certifier:
         Args:
             images: As in `bounds`.
             epsilon: As in `bounds`.
+
+        Returns:
+            Pair of arrays `(batch_size,)`: the norm of the gradients at the
+            centre of the ball, which no bound can be below, and an upper bound
+            of that anywhere in the ball.
+
+        Raises:
+            ValueError: As in `bounds`.
         """
         _, lower, upper = self._boxes(images, epsilon)
         found = self._network.outputs(lower, upper, "affine")
-        slopes = found.hidden.slopes(found.rows[None])
+        centre, bound = found.hidden.slopes(found.rows[None])
         # A sum of many numbers in float64, rounded outwards.
-        return slopes.max(axis=1) * (1 + 1e-9)
+        return centre.max(axis=1), bound.max(axis=1) * (1 + 1e-9)
 
     def margins(self, images, labels, epsilon, method="auto"):
         """Lower bounds of the margins of the true classes around images.

@@ -192,15 +192,17 @@ class TaylorForm(Interval):
         )
 
     def slopes(self, rows):
-        """Returns bounds of the ℓ1 norms of gradients anywhere in the ball.
+        """Returns ℓ1 norms of gradients: at the centre, and anywhere at most.
 
         Args:
             rows: Array `(batch or 1, functions, *shape)`, the linear functions
                 of the map whose gradients by the input are bounded.
+
+        Returns:
+            Pair of arrays `(batch, functions)`.
         """
-        jacobian = self._pulled(rows)
-        bend = self._inner(np.abs(rows), self.bend)
-        return np.abs(jacobian).sum(axis=-1) + bend
+        centre = np.abs(self._pulled(rows)).sum(axis=-1)
+        return centre, centre + self._inner(np.abs(rows), self.bend)
 
     def _pulled(self, rows):
         shape = (len(self.centre), *rows.shape[1:])

@@ -16,17 +16,19 @@ def test_results_and_page(tmp_path, capsys):
     results, page = tmp_path / "results.json", tmp_path / "page.md"
     name = "pn4.fashion_mnist_projected"
     words = ["--results", str(results), "--page", str(page), "--limit", "20"]
+    words += ["--slopes-limit", "30"]
     words += ["--epsilon", "0.01", "--models", name]
     certificates.main(words)
     found = json.loads(results.read_text())[name]
     row = found["certificates"][0]
+    assert (found["examples"], found["slope_examples"]) == (20, 30)
     assert row["global"] <= row["auto"] <= row["attacked"] <= found["clean"]
     assert found["gradient_norm"] <= found["local_lipschitz_bound"]
     assert found["local_lipschitz_bound"] < found["lipschitz_bound"]
-    assert f"| `{name}` | 0.01 | {found['clean']:.3f}" in page.read_text()
+    assert f"| `{name}` | 20 | 0.01 | {found['clean']:.3f}" in page.read_text()
     # What exists is kept: the second run only writes the page again.
     capsys.readouterr()
     page.unlink()
     certificates.main(words)
-    assert f"{name}:" not in capsys.readouterr().out
+    assert name not in capsys.readouterr().out
     assert page.exists()
