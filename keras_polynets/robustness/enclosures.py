@@ -61,7 +61,7 @@ def enclose(layer, x, affine):
     """
     if type(layer) in NOISE:
         return x
-    if type(layer) in AFFINE:
+    if type(layer) in AFFINE - layer_maps.TWO_STAGES:
         outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
         return _activated(layer, outputs)
     name = type(layer).__name__
@@ -111,27 +111,35 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.Add)
 def _(layer, x, affine):
-    return functools.reduce(lambda a, b: a + b, x)
+    return functools.reduce(lambda a, b: a + b, _cast(layer, x))
 
 
 @enclose.register(keras.layers.Subtract)
 def _(layer, x, affine):
-    return x[0] - x[1]
+    first, second = _cast(layer, x)
+    return first - second
 
 
 @enclose.register(keras.layers.Average)
 def _(layer, x, affine):
-    return functools.reduce(lambda a, b: a + b, x) * (1 / len(x))
+    return functools.reduce(lambda a, b: a + b, _cast(layer, x)) * (1 / len(x))
 
 
 @enclose.register(keras.layers.Multiply)
 def _(layer, x, affine):
-    return functools.reduce(lambda a, b: a * b, x)
+    return functools.reduce(lambda a, b: a * b, _cast(layer, x))
 
 
 @enclose.register(keras.layers.Concatenate)
 def _(layer, x, affine):
-    return concatenated(x, layer.axis)
+    return concatenated(_cast(layer, x), layer.axis)
+
+
+def _cast(layer, enclosures):
+    """Returns the inputs of a layer in its dtype."""
+    unit = unit_roundoff(layer)
+    # A product stays one, so that it can take in what is added to it.
+    return [x if x.unit >= unit else x.cast(unit) for x in enclosures]
 
 
 @enclose.register(layers.CCP | layers.NCP)

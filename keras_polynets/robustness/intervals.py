@@ -63,7 +63,8 @@ class Interval:
 
         Args:
             affine: The `linear_maps.Affine` of the layer.
-            unit: Float, the unit roundoff of the layer.
+            unit: Float, the unit roundoff of the layer, 0 for one that only
+                copies.
         """
         linear, bias = affine.linear, affine.bias
         middle, radius = _middle(self.lower, self.upper)
@@ -77,10 +78,21 @@ class Interval:
             centre + bias,
             middle + bias - radius,
             middle + bias + radius,
-            rounding + growth * np.abs(bias),
-            unit,
+            rounding + growth * affine.bias_terms,
+            unit or self.unit,
             (self, affine),
         )
+
+    def cast(self, unit):
+        """Returns the map as a layer of another dtype takes it.
+
+        Args:
+            unit: Float, the unit roundoff of that dtype.
+        """
+        if unit <= self.unit:
+            return self
+        rounding = self.rounding + _unit(unit) * self.magnitude
+        return dataclasses.replace(self, rounding=rounding, unit=unit)
 
     def __add__(self, other):
         if isinstance(other, Product):

@@ -23,6 +23,8 @@ TRANSPOSED = (
     | keras.layers.Conv2DTranspose
     | keras.layers.Conv3DTranspose
 )
+# Rounding between their two maps is not seen in the matrix of both.
+TWO_STAGES = {keras.layers.SeparableConv1D, keras.layers.SeparableConv2D}
 # They copy components, or leave zeros.
 COPYING = (
     keras.layers.Flatten
@@ -54,7 +56,7 @@ def affine(layer, shape):
         NotImplementedError: If the layer is not known as affine, or if its
             matrix, which is made column by column, would be too large.
     """
-    if type(layer) not in AFFINE:
+    if type(layer) not in AFFINE - TWO_STAGES:
         raise NotImplementedError(
             f"There is no linear map of {layer.name!r}, a "
             f"{type(layer).__name__}."
@@ -185,14 +187,15 @@ def _(layer: keras.layers.BatchNormalization, shape):
     scale = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
         scale = scale * norms.values(layer.gamma)
-    bias = -norms.values(layer.moving_mean) * scale
+    bias = moved = -norms.values(layer.moving_mean) * scale
     if layer.center:
-        bias = bias + norms.values(layer.beta)
+        bias = moved + norms.values(layer.beta)
+    cancelled = np.abs(moved) + np.abs(bias - moved) - np.abs(bias)
     axis = layer.axis % (len(shape) + 1) - 1
     sizes = [-1 if n == axis else 1 for n in range(len(shape))]
-    return Affine(
-        linear_maps.Scale(scale.reshape(sizes), shape), bias.reshape(sizes)
-    )
+    # Sum, root, reciprocal and two products.
+    linear = linear_maps.Scale(scale.reshape(sizes), shape, terms=5)
+    return Affine(linear, bias.reshape(sizes), cancelled.reshape(sizes))
 
 
 @affine.register

@@ -120,10 +120,11 @@ class Scale(LinearMap):
     Args:
         factors: Array that broadcasts against an example.
         shape: Tuple, the shape of an example.
+        terms: Integer, how many roundings make a factor and its product.
     """
 
-    def __init__(self, factors, shape):
-        super().__init__(shape, shape, 1)
+    def __init__(self, factors, shape, terms=1):
+        super().__init__(shape, shape, terms)
         self._factors = np.asarray(factors, "float64")
 
     def _apply(self, x):
@@ -132,7 +133,7 @@ class Scale(LinearMap):
     _adjoint = _apply
 
     def absolute(self):
-        return Scale(np.abs(self._factors), self.input_shape)
+        return Scale(np.abs(self._factors), self.input_shape, self.terms)
 
 
 class Gather(LinearMap):
@@ -224,7 +225,15 @@ class Affine:
     Args:
         linear: The `LinearMap` of `A`.
         bias: Array that broadcasts against its outputs, or 0.
+        cancelled: Array that broadcasts likewise, or 0: how much larger than
+            the bias the terms are that the layer sums to it, absolute values.
     """
 
     linear: LinearMap
     bias: np.ndarray | float = 0.0
+    cancelled: np.ndarray | float = 0.0
+
+    @property
+    def bias_terms(self):
+        """The sum of the absolute terms of the bias, for its rounding."""
+        return np.abs(self.bias) + self.cancelled

@@ -13,6 +13,7 @@ from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import linear_parts
 from keras_polynets.robustness import taylor_forms
+from keras_polynets.robustness.enclosures import UNIT_ROUNDOFFS
 from keras_polynets.robustness.enclosures import concatenated
 from keras_polynets.robustness.enclosures import enclose
 from keras_polynets.robustness.intervals import Interval
@@ -101,12 +102,15 @@ class Network:
             method: `"interval"` or `"affine"`.
         """
         # What the network is given is exact, and has no rounding error.
+        unit = UNIT_ROUNDOFFS["float32"]
+        if isinstance(self.model, keras.Model):
+            unit = UNIT_ROUNDOFFS[self.model.inputs[0].dtype]
         if method == "interval":
             centre, exact = (lower + upper) / 2, np.zeros_like(lower)
-            x = Interval(centre, lower, upper, exact, 0.0)
+            x = Interval(centre, lower, upper, exact, unit)
         else:
             self._shared.restart()
-            x = taylor_forms.of_ball(lower, upper, self._shared, 0.0)
+            x = taylor_forms.of_ball(lower, upper, self._shared, unit)
         values = intervals.evaluated(self._run(x))
         size = math.prod(values.shape)
         if values.source is None:

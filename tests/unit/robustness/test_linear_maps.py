@@ -59,7 +59,6 @@ CASES = {
 # Their matrices are made by running the layer in float64.
 BY_COLUMNS = {
     "depthwise": (L.DepthwiseConv2D(3), (5, 5, 2)),
-    "separable": (L.SeparableConv2D(3, 3), (5, 4, 2)),
     "bilinear": (L.UpSampling2D(2, interpolation="bilinear"), (3, 3, 1)),
     "einsum": (L.EinsumDense("abc,cd->abd", (3, 4), bias_axes="d"), (3, 2)),
     "output padding": (
@@ -146,6 +145,19 @@ def test_layer_without_a_map_is_named():
     layer.build((None, 3))
     with pytest.raises(NotImplementedError, match="linear map of 'odd', a Lay"):
         layer_maps.affine(layer, (3,))
+    layer = L.SeparableConv2D(3, 3, name="both")
+    layer.build((None, 5, 5, 2))
+    with pytest.raises(NotImplementedError, match="'both', a SeparableConv2D"):
+        layer_maps.affine(layer, (5, 5, 2))
+
+
+def test_cancelled_terms_of_a_batch_normalisation_are_counted():
+    layer = built(L.BatchNormalization(epsilon=0.0), (2,))
+    layer.set_weights([np.full(2, v) for v in (2.0, 30.0, 10.0, 0.25)])
+    affine = layer_maps.affine(layer, (2,))
+    # 30 - 10 * 2 / 0.5: of size 10, made of terms of size 70.
+    np.testing.assert_allclose(affine.bias, [-10.0, -10.0])
+    np.testing.assert_allclose(affine.bias_terms, [70.0, 70.0])
 
 
 def test_matrix_that_is_too_large_is_refused():

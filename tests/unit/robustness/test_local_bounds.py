@@ -246,7 +246,7 @@ def test_batches_do_not_change_a_bound():
 
 def test_rounding_covers_the_float32_model():
     # A ball of one point: what is left between the bounds is rounding.
-    for name in ("ccp", "ncp", "convolutional", "quadratic full"):
+    for name in ("ccp", "ncp", "convolutional", "operations", "residual"):
         model = examples.made(name, scale=2.0)
         x = examples.images(model, count=20)
         lower, upper = Certifier(model, RANGE).bounds(x, 0.0)
