@@ -153,6 +153,9 @@ def _(layer, shape):
 
 @affine.register(norms.WINDOW_POOLINGS)
 def _(layer, shape):
+    if layer.padding == "same" and keras.backend.backend() == "torch":
+        # There Keras does not leave padded places out of an average.
+        return _by_columns(layer, shape)
     first = layer.data_format == "channels_first"
     sizes, channels = (
         (shape[1:], shape[0]) if first else (shape[:-1], shape[-1])
