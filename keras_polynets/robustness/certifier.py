@@ -131,7 +131,7 @@ class Certifier:
         if self._pairs.exists:
             # Interval arithmetic is part of the affine method already.
             others = self._global(images, labels, epsilon)
-            margins = np.maximum(margins, others)
+            margins = np.fmax(margins, others)
         return margins
 
     def _local(self, images, labels, epsilon, method):
@@ -152,7 +152,9 @@ class Certifier:
         lipschitz = self._pairs.within(peak)[labels]
         logits = values.centre
         margins = np.take_along_axis(logits, labels[:, None], 1) - logits
-        return _smallest(margins - epsilon * lipschitz, values, labels)
+        # A bound that overflowed bounds nothing, but a ball of one point.
+        moved = epsilon * lipschitz if epsilon > 0 else 0.0
+        return _smallest(margins - moved, values, labels)
 
     def _range(self, lower, upper):
         ends = self._low, self._high

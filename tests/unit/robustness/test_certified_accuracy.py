@@ -124,6 +124,20 @@ def test_branching_models_have_local_bounds_only():
         certifier.margins(x, labels, 0.001, "global")
 
 
+def test_a_global_bound_that_overflows_certifies_nothing():
+    # At zero every product vanishes, and the bias alone decides.
+    layer = layers.CCP(3, 2, 12)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    factors = layer.factors.kernel
+    factors.assign(factors * 1e36)
+    layer.output_map.bias.assign([1.0, 0.0, 0.0])
+    x = np.zeros((1, 2), "float32")
+    certifier = Certifier(model, (-1.0, 1.0))
+    assert lipschitz_bound(model) == np.inf
+    assert not certifier.margins(x, [0], 1e-30, "global") > 0
+    assert certifier.margins(x, [0], 0.0, "global") == pytest.approx(1.0)
+
+
 def test_rule_can_be_registered():
     @keras.saving.register_keras_serializable(package="test")
     class Cube(keras.layers.Layer):
