@@ -3,6 +3,8 @@
 import argparse
 import math
 
+from keras_polynets import data
+
 
 def add_model(command):
     """Adds the arguments that name a model and its weights."""
@@ -31,6 +33,17 @@ def add_data(command):
     command.add_argument(
         "--limit", type=int, help="only the first images of the test set"
     )
+
+
+def load_images(arguments):
+    """Returns the set of `add_data`, its test images and their labels."""
+    dataset = data.load(
+        arguments.data,
+        archives=arguments.archives,
+        data_dir=arguments.data_dir,
+    )
+    limit = arguments.limit
+    return dataset, dataset.x_test[:limit], dataset.y_test[:limit]
 
 
 def norm(text):

@@ -2,15 +2,14 @@
 
 import argparse
 import json
-import math
 import sys
 import warnings
 
 from rich.markup import escape
 
 from keras_polynets import _arguments
+from keras_polynets import _certify
 from keras_polynets import _console as console
-from keras_polynets import data
 from keras_polynets import export
 from keras_polynets import recipes
 from keras_polynets import robustness
@@ -175,14 +174,8 @@ def _attack(arguments):
 
 
 def _accuracies(arguments, attacks):
-    dataset = data.load(
-        arguments.data,
-        archives=arguments.archives,
-        data_dir=arguments.data_dir,
-    )
+    dataset, images, labels = _arguments.load_images(arguments)
     model = _load(arguments)
-    images = dataset.x_test[: arguments.limit]
-    labels = dataset.y_test[: arguments.limit]
     accuracies = {}
     for attack in attacks:
         name = getattr(attack, "name", "clean")
@@ -215,42 +208,11 @@ def _show_accuracies(result):
     )
 
 
-def _certify(arguments):
-    model = _load(arguments)
-    # The paper bounds the complexity for these two norms.
-    rademacher = None
-    if arguments.p in (2, math.inf):
-        rademacher = robustness.rademacher_bound(
-            model, arguments.samples, arguments.p, arguments.radius
-        )
-    return {
-        "model": arguments.model,
-        "p": "inf" if arguments.p == math.inf else arguments.p,
-        "radius": arguments.radius,
-        "lipschitz_bound": robustness.lipschitz_bound(
-            model, arguments.p, arguments.radius
-        ),
-        "rademacher_bound": rademacher,
-        "samples": arguments.samples,
-    }
-
-
-def _show_certify(result):
-    table = console.table("bound", ("value", "right"))
-    norm = "ℓ∞" if result["p"] == "inf" else f"ℓ{result['p']}"
-    table.add_row(
-        f"Lipschitz ({norm})", console.number(result["lipschitz_bound"])
-    )
-    table.add_row(
-        f"Rademacher ({norm}, {result['samples']:,} samples)",
-        console.number(result["rademacher_bound"]),
-    )
-    console.print_table(table, result["model"])
-
-
 def _export(arguments):
     path = export.saved_model(
-        _load(arguments), arguments.path, overwrite=arguments.overwrite
+        _load(arguments),
+        arguments.path,
+        overwrite=arguments.overwrite,
     )
     return {"model": arguments.model, "path": str(path)}
 
@@ -336,25 +298,12 @@ def _parser():
     command = _command(
         commands,
         "certify",
-        "bounds of Lipschitz constant and complexity",
-        _certify,
-        _show_certify,
+        "bounds of Lipschitz constant and complexity, certified accuracy",
+        lambda arguments: _certify.run(arguments, _load),
+        _certify.show,
     )
     _arguments.add_model(command)
-    command.add_argument(
-        "--p", type=_arguments.norm, default=math.inf, help="norm: 1, 2 or inf"
-    )
-    command.add_argument(
-        "--radius",
-        type=float,
-        help="of the set of inputs (default: the model's valid range)",
-    )
-    command.add_argument(
-        "--samples",
-        type=int,
-        default=60_000,
-        help="sample size of the Rademacher bound (default: %(default)s)",
-    )
+    _certify.add_arguments(command)
 
     command = _command(
         commands, "export", "write a SavedModel", _export, _show_export

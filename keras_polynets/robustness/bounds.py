@@ -10,7 +10,9 @@ import numpy as np
 from keras_polynets import layers
 from keras_polynets._errors import unknown_name
 from keras_polynets.layers import recursions
+from keras_polynets.robustness import affine_maps
 from keras_polynets.robustness import norms
+from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness import theorems
 from keras_polynets.robustness.extents import Extent
 from keras_polynets.robustness.extents import constant
@@ -61,10 +63,10 @@ def lipschitz_bound(model, p=np.inf, radius=None, form="auto"):
     Args:
         model: A built functional or sequential model whose layers form a
             chain, or a layer. Known are `CCP`, `NCP`, `NCPSkip`, `CCPConv2D`,
-            `ProdPoly`, `Dense` and convolutions without activation
-            (convolutions for `p = inf`), average poolings, `Rescaling`,
-            `Flatten`, `Reshape`, `Permute`, `Identity` and `Dropout`. Other
-            layers are taught by `keras_polynets.robustness.propagate.register`.
+            `ProdPoly`, `Dense` and convolutions without activation, average
+            poolings, `Rescaling`, `Flatten`, `Reshape`, `Permute`, `Identity`
+            and `Dropout`. Other layers are taught by
+            `keras_polynets.robustness.propagate.register`.
         p: 1, 2 or `float("inf")`, the order of the norm in inputs and outputs.
         radius: Positive float: the set is `||z||_p <= radius`, in the model's
             input units. By default the set is the model's valid range,
@@ -172,16 +174,22 @@ def _(layer, extent, p, form):
     return extent
 
 
+@propagate.register
+def _(layer: keras.layers.Activation, extent, p, form):
+    check_no_activation(layer)
+    return extent
+
+
 @propagate.register(norms.POOLINGS)
 def _(layer, extent, p, form):
-    return extent.averaged(norms.operator_norm(layer, p))
+    return extent.averaged(operator_norms.operator_norm(layer, p))
 
 
 @propagate.register(norms.AFFINE)
 def _(layer, extent, p, form):
     check_no_activation(layer)
-    matrix, bias = norms.affine_map(layer, p)
-    return extent.affine(matrix, bias, p).repeated(positions(layer, p), p)
+    outputs = extent.affine(affine_maps.affine_map(layer), p)
+    return outputs.repeated(positions(layer, p), p)
 
 
 @propagate.register
@@ -199,12 +207,11 @@ def _(layer, extent, p, form):
     bounds = []
     if form != "recursion":
         product = theorems.product_form(layer, extent.radius, p)
-        bias = theorems.output_map(layer, p)[1]
+        bias = theorems.output_map(layer).bias
         bounds.append(theorems.theorem_extent(product, extent, bias, p))
     if form != "theorem":
-        matrix, bias = theorems.output_map(layer, p)
         hidden = recursion_extent(layer, extent, p)
-        bounds.append(hidden.affine(matrix, bias, p))
+        bounds.append(hidden.affine(theorems.output_map(layer), p))
     bound = functools.reduce(Extent.meet, bounds)
     return bound.repeated(positions(layer, p), p)
 
@@ -231,25 +238,23 @@ def recursion_extent(layer, extent, p):
 
 @recursion_extent.register
 def _(layer: layers.NCP, extent, p):
-    first, rest = theorems.ncp_states(layer, p)
+    first, rest = theorems.ncp_states(layer)
     return recursions.ncp(
         _factor_extents(layer, extent, p),
         constant(first, p),
-        [_affine_rule(s, b, p) for s, b in rest],
-        [_affine_rule(v, 0.0 * v[0], p) for v in theorems.ncp_skips(layer, p)],
+        [_rule(affine, p) for affine in rest],
+        [_rule(affine, p) for affine in theorems.ncp_skips(layer)],
     )
 
 
 def _factor_extents(layer, extent, p):
-    # The pooling of CCPConv2D has norm 1 and commutes with the bounds.
-    return [
-        extent.affine(matrix, bias, p)
-        for matrix, bias in theorems.split_factors(layer, p)
-    ]
+    # A pooling of CCPConv2D has at most norm 1 and commutes with the bounds.
+    factors = theorems.split_factors(layer)
+    return [extent.affine(affine, p) for affine in factors]
 
 
-def _affine_rule(matrix, bias, p):
-    return lambda extent: extent.affine(matrix, bias, p)
+def _rule(affine, p):
+    return lambda extent: extent.affine(affine, p)
 
 
 def check_no_activation(layer):
@@ -267,13 +272,14 @@ def positions(layer, p):
     """Returns to how many positions a layer applies, for finite `p`.
 
     Dense layers and polynomials act on the last axis, at every position of the
-    axes before it. For `p = inf` their number does not matter.
+    axes before it. For `p = inf` their number does not matter. A convolution
+    is one map of the whole image.
 
     Args:
         layer: A built layer.
         p: The order of the norm.
     """
-    if p == np.inf:
+    if p == np.inf or isinstance(layer, norms.CONVOLUTIONS | layers.CCPConv2D):
         return 1
     shape = layer.get_build_config()["input_shape"]
     return math.prod(fixed(shape[1:-1], p, layer))

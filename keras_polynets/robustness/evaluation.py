@@ -41,33 +41,52 @@ def robust_accuracy(
     ...     model, (images, labels), "pgd:0.1,20,0.01"
     ... )
     """
-    check_positive_integer("batch_size", batch_size)
     attack = parse_attack(attack) if isinstance(attack, str) else attack
+
+    def right(images, labels):
+        if attack is not None:
+            images = attack(model, images, labels)
+        logits = np.asarray(_logits(model, images))
+        return np.argmax(logits, axis=-1) == labels
+
+    return share(model, dataset, right, batch_size, verbose, "accuracy")
+
+
+def share(model, dataset, holds, batch_size, verbose, name):
+    """Returns the share of images of a dataset of which something holds.
+
+    Args:
+        model: The model whose preprocessor takes stored images.
+        dataset: As in `robust_accuracy`.
+        holds: Callable `(images, labels)` that returns an array of booleans,
+            for images in the model's input units.
+        batch_size: As in `robust_accuracy`.
+        verbose: As in `robust_accuracy`.
+        name: String, how the progress bar calls the share.
+    """
+    check_positive_integer("batch_size", batch_size)
     batches, count = _batches(dataset, batch_size)
     progress = keras.utils.Progbar(
         count,
         verbose=1 if verbose == "auto" else int(verbose),
-        stateful_metrics=["accuracy"],
+        stateful_metrics=[name],
     )
     right = seen = 0
     for number, (images, labels) in enumerate(batches, start=1):
-        images, labels = _inputs(model, images), np.asarray(labels)
+        images, labels = model_inputs(model, images), np.asarray(labels)
         if labels.shape != (len(images),):
             raise ValueError(
                 "Labels must be integer classes, one an image. Received: "
                 f"{len(images)} images and labels of shape {labels.shape}"
             )
-        if attack is not None:
-            images = attack(model, images, labels)
-        logits = np.asarray(_logits(model, images))
-        right += int(np.sum(np.argmax(logits, axis=-1) == labels))
+        right += int(np.sum(holds(images, labels)))
         seen += len(labels)
-        accuracy = [("accuracy", right / max(seen, 1))]
-        progress.update(number, accuracy, finalize=False)
+        values = [(name, right / max(seen, 1))]
+        progress.update(number, values, finalize=False)
     if not seen:
         raise ValueError("The dataset has no images to classify.")
     progress.target = number
-    progress.update(number, accuracy)
+    progress.update(number, values)
     return right / seen
 
 
@@ -98,7 +117,13 @@ def _logits(model, images):
     return model.predict_on_batch(images)
 
 
-def _inputs(model, images):
+def model_inputs(model, images):
+    """Returns images in a model's input units; stored ones are prepared.
+
+    Args:
+        model: The model whose preprocessor takes integers.
+        images: Array or tensor.
+    """
     images = keras.ops.convert_to_numpy(images)
     if not np.issubdtype(images.dtype, np.integer):
         return images

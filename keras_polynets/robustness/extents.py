@@ -73,23 +73,22 @@ class Extent:
             self, radius=self.radius * float(times) ** (1 / p)
         )
 
-    def affine(self, matrix, bias, p):
-        """Returns the extent of `matrix @ g(z) + bias`.
+    def affine(self, affine, p):
+        """Returns the extent of `A g(z) + b`.
 
         Args:
-            matrix: Array of shape `(units, inputs)`.
-            bias: Array of shape `(units,)`.
+            affine: The `affine_maps.AffineMap` of `A` and `b`.
             p: The order of the norm.
         """
-        norm = float(np.linalg.norm(matrix, p))
+        matrix, norm = affine.matrix, affine.norm(p)
         dual = {1: np.inf, 2: 2, np.inf: 1}[p]
         # Hölder's inequality, row by row, in either norm of g.
         rows = np.minimum(
             np.linalg.norm(matrix, dual, axis=1) * self.radius,
             np.linalg.norm(matrix, 1, axis=1) * self.peak,
         )
-        peak = float(np.max(rows + np.abs(bias)))
-        radius = norm * self.radius + float(np.linalg.norm(bias, p))
+        peak = float(np.max(rows + np.abs(affine.bias)))
+        radius = norm * self.radius + affine.repeated(affine.bias, p)
         return Extent(
             peak if p == np.inf else radius,
             min(peak, radius),

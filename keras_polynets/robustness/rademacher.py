@@ -9,6 +9,7 @@ from keras_polynets import layers
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import bounds
 from keras_polynets.robustness import norms
+from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness import theorems
 
 
@@ -98,7 +99,8 @@ def rademacher_bound(model, num_samples, p=np.inf, radius=None):
 
 
 def _form(layer, scale, p, constant):
-    if bounds.positions(layer, p) > 1:
+    many = isinstance(layer, norms.CONVOLUTIONS | layers.CCPConv2D)
+    if (p != np.inf and many) or bounds.positions(layer, p) > 1:
         raise ValueError(
             f"Layer {layer.name!r} acts at several positions, for which the "
             "complexity is bounded for p=float('inf') only. Flatten its input."
@@ -109,7 +111,7 @@ def _form(layer, scale, p, constant):
         # A skip is lifted to the next order by the component 1, and the
         # output's bias is a weight of the class.
         constant |= isinstance(layer, layers.NCPSkip)
-        constant |= bool(theorems.output_map(layer, p)[1].any())
+        constant |= bool(theorems.output_map(layer).bias.any())
     return theorems.product_form(layer, scale, p, constant)
 
 
@@ -126,7 +128,7 @@ def _leaves(model):
 
 def _has_norm_one(layer, p):
     if isinstance(layer, norms.POOLINGS):
-        return norms.operator_norm(layer, p) <= 1.0
+        return operator_norms.operator_norm(layer, p) <= 1.0
     return isinstance(layer, bounds.ISOMETRIES)
 
 

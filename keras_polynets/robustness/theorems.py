@@ -38,15 +38,10 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
+from keras_polynets.robustness import affine_maps
 from keras_polynets.robustness import norms
+from keras_polynets.robustness.affine_maps import AffineMap
 from keras_polynets.robustness.extents import Extent
-
-
-def with_constant(matrix, column):
-    """Returns `[0 1; matrix column]`, which maps `[z; 1]` to `[1; Mz + c]`."""
-    first = np.zeros((1, matrix.shape[1] + 1))
-    first[0, -1] = 1.0
-    return np.vstack([first, np.column_stack([matrix, column])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +103,23 @@ def theorem_extent(form, extent, bias, p):
         bias: The bias of the output, which a form without constant lacks.
         p: The order of the norm.
     """
-    size, slope = form.hidden(p)
+    size, _ = form.hidden(p)
     output = float(np.linalg.norm(form.output, p))
     radius = output * size
     if not form.has_constant:
         radius += float(np.linalg.norm(bias, p))
-    lipschitz = output * slope / _scale(extent.radius)
-    return Extent(radius, radius, lipschitz * extent.lipschitz)
+    return Extent(radius, radius, output * hidden_slope(form, extent, p))
+
+
+def hidden_slope(form, extent, p):
+    """Returns the bound of the Lipschitz constant of `x'_N`.
+
+    Args:
+        form: As in `theorem_extent`.
+        extent: As in `theorem_extent`.
+        p: The order of the norm.
+    """
+    return form.hidden(p)[1] / _scale(extent.radius) * extent.lipschitz
 
 
 def _scale(radius):
@@ -122,29 +127,21 @@ def _scale(radius):
     return radius or 1.0
 
 
-def split_factors(layer, p):
-    """Returns the list of `(matrix, bias)` of a polynomial's factors.
+def split_factors(layer):
+    """Returns the list of the `AffineMap`s of a polynomial's factors.
 
     Args:
         layer: A polynomial layer, with `order` maps side by side in `factors`.
-        p: The order of the norm.
     """
-    matrix, bias = norms.affine_map(layer.factors, p)
-    return list(
-        zip(
-            np.split(matrix, layer.order),
-            np.split(bias, layer.order),
-            strict=True,
-        )
-    )
+    return affine_maps.affine_maps(layer.factors, layer.order)
 
 
-def output_map(layer, p):
-    """Returns the `(matrix, bias)` behind the recursion of a polynomial."""
+def output_map(layer):
+    """Returns the `AffineMap` behind the recursion of a polynomial."""
     if hasattr(layer, "output_map"):
-        return norms.affine_map(layer.output_map, p)
+        return affine_maps.affine_map(layer.output_map)
     # The hidden map itself is the output: the identity, of norm 1.
-    return np.ones((1, 1)), np.zeros(1)
+    return AffineMap(np.ones((1, 1)), np.zeros(1))
 
 
 @functools.singledispatch
@@ -167,8 +164,8 @@ def product_form(layer, radius, p, constant=False):
 
 @product_form.register(norms.AFFINE)
 def _(layer, radius, p, constant=True):
-    matrix, bias = norms.affine_map(layer, p)
-    return _affine_form(_scale(radius) * matrix, bias)
+    affine = affine_maps.affine_map(layer)
+    return _affine_form(_scale(radius) * affine.matrix, affine.bias)
 
 
 @product_form.register
@@ -188,16 +185,15 @@ def _affine_form(matrix, bias):
 @product_form.register(layers.CCP | layers.CCPConv2D)
 def _(layer, radius, p, constant=False):
     scale = _scale(radius)
-    factors = [
-        with_constant(scale * matrix, bias + (n > 0))
-        for n, (matrix, bias) in enumerate(split_factors(layer, p))
-    ]
-    matrix, beta = output_map(layer, p)
+    output = output_map(layer)
     return ProductForm(
-        factors=_norms(factors, p),
+        factors=tuple(
+            factor.lifted_norm(scale, factor.bias + (n > 0), p)
+            for n, factor in enumerate(split_factors(layer))
+        ),
         states=(1.0,) * layer.order,
         skips=(0.0,) * layer.order,
-        output=np.column_stack([beta, matrix]),
+        output=np.column_stack([output.bias, output.matrix]),
         has_constant=True,
     )
 
@@ -205,42 +201,44 @@ def _(layer, radius, p, constant=False):
 @product_form.register
 def _(layer: layers.NCP, radius, p, constant=False):
     scale = _scale(radius)
-    factors = split_factors(layer, p)
-    first, rest = ncp_states(layer, p)
-    constant = constant or any(bias.any() for _, bias in (*factors, *rest))
-    output, beta = output_map(layer, p)
-    absorb = with_constant if constant else lambda matrix, bias: matrix
+    factors = split_factors(layer)
+    first, rest = ncp_states(layer)
+    constant = constant or any(a.bias.any() for a in (*factors, *rest))
+    last = output_map(layer)
+    output = last.matrix
     if constant:
         first = np.append(1.0, first)
-        output = np.column_stack([beta, output])
-    skips = ncp_skips(layer, p) or [np.zeros((1, 1))] * len(rest)
+        output = np.column_stack([last.bias, output])
+
+    def size(affine, factor):
+        if constant:
+            return affine.lifted_norm(factor, affine.bias, p)
+        return factor * affine.norm(p)
+
+    skips = [v.norm(p) for v in ncp_skips(layer)] or [0.0] * len(rest)
     return ProductForm(
-        factors=_norms([absorb(scale * a, bias) for a, bias in factors], p),
+        factors=tuple(size(a, scale) for a in factors),
         # S_1 acts as a diagonal matrix, whose norm is its largest entry.
-        states=(
-            float(np.abs(first).max()),
-            *_norms([absorb(s, bias) for s, bias in rest], p),
-        ),
-        skips=(0.0, *_norms(skips, p)),
+        states=(float(np.abs(first).max()), *(size(s, 1.0) for s in rest)),
+        skips=(0.0, *skips),
         output=output,
         has_constant=bool(constant),
     )
 
 
-def _norms(matrices, p):
-    return tuple(float(np.linalg.norm(matrix, p)) for matrix in matrices)
-
-
-def ncp_states(layer, p):
-    """Returns `b_1` and the list of `(S_n, b_n)`, `n = 2, ..., N`."""
+def ncp_states(layer):
+    """Returns `b_1` and the list of the maps of `S_n`, `n = 2, ..., N`."""
     first, *rest = layer.state_maps
-    return norms.values(first.kernel)[0], [norms.affine_map(s, p) for s in rest]
+    return norms.values(first.kernel)[0], [
+        affine_maps.affine_map(s) for s in rest
+    ]
 
 
-def ncp_skips(layer, p):
-    """Returns the list of `V_n`, `n = 2, ..., N`; empty for plain NCP."""
+def ncp_skips(layer):
+    """Returns the list of the maps `V_n`, `n = 2, ..., N`; empty for NCP."""
     if not isinstance(layer, layers.NCPSkip):
         return []
     if layer.skip == "identity":
-        return [np.eye(layer.rank)] * (layer.order - 1)
-    return [norms.affine_map(skip, p)[0] for skip in layer.skip_maps]
+        one = AffineMap(np.eye(layer.rank), np.zeros(layer.rank))
+        return [one] * (layer.order - 1)
+    return [affine_maps.affine_map(skip) for skip in layer.skip_maps]

@@ -127,6 +127,48 @@ def test_certify(capsys, weights):
     assert code == 0 and "Lipschitz" in out and "Rademacher" in out
 
 
+def test_certify_images(capsys, weights):
+    path, model = weights
+    words = "certify", "pn4", "--weights", path, "--limit", "20"
+    result = run_json(capsys, *words, "--epsilon", "0", "0.01")
+    exact, row = result["certificates"]
+    assert result["examples"] == 20 and row["epsilon"] == 0.01
+    assert exact["auto"] == result["accuracy"]
+    assert row["global"] <= row["interval"] <= row["affine"] <= row["auto"]
+    assert row["auto"] <= result["accuracy"]
+    assert row["local_lipschitz_bound"] <= result["lipschitz_bound"]
+    dataset = data.load("fashion_mnist_sample")
+    images = dataset.x_test[:20], dataset.y_test[:20]
+    assert row["affine"] == robustness.certified_accuracy(
+        model, images, 0.01, "affine", verbose=0
+    )
+    code, out, _ = run(capsys, *words, "--epsilon", "0.01")
+    assert code == 0 and "Certified accuracy" in out and "interval" in out
+
+
+def test_certify_refuses_a_negative_epsilon(capsys):
+    code, _, err = run(capsys, "certify", "pn4", "--epsilon=-0.1")
+    assert code == 2 and "`epsilon` must be a finite number of at least" in err
+
+
+def test_certify_a_branching_model(capsys, monkeypatch):
+    # It has local certificates, but neither of the global bounds.
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Flatten()(inputs)
+    left, right = (keras.layers.Dense(10)(x) for _ in range(2))
+    model = keras.Model(inputs, keras.layers.Multiply()([left, right]))
+    model.preprocessor = keras.layers.Rescaling(1 / 127.5, offset=-1.0)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    words = "certify", "mine", "--limit", "4", "--epsilon", "0.001"
+    result = run_json(capsys, *words)
+    assert result["lipschitz_bound"] is None
+    assert result["rademacher_bound"] is None
+    assert "global" not in result["certificates"][0]
+    assert result["certificates"][0]["auto"] <= result["accuracy"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0 and "not defined" in out
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="writes a SavedModel"
 )

@@ -7,7 +7,6 @@ from keras_polynets import layers
 from keras_polynets.robustness import lipschitz_bound
 from keras_polynets.robustness import propagate
 from tests.unit.robustness.bound_examples import INF
-from tests.unit.robustness.bound_examples import conv_model
 from tests.unit.robustness.bound_examples import h1_layer
 
 
@@ -84,9 +83,14 @@ def test_unknown_form_and_p():
         lipschitz_bound(layer, p=0)
 
 
-def test_convolutions_are_bounded_for_infinity_only():
-    with pytest.raises(ValueError, match="implemented for p=float"):
-        lipschitz_bound(conv_model(0), p=2)
+def test_convolutions_of_open_size_for_finite_p():
+    model = keras.Sequential(
+        [keras.Input((None, None, 1)), keras.layers.Conv2D(2, 3)]
+    )
+    assert lipschitz_bound(model, p=2) > 0
+    model.layers[0].bias.assign([1.0, 0.0])
+    with pytest.raises(ValueError, match="depends on the size of the image"):
+        lipschitz_bound(model, p=2)
 
 
 def test_rescaling_with_offset_for_finite_p():

@@ -234,3 +234,17 @@ def test_open_input_shape_and_positions():
     layer.build((None, 4, 3))
     with pytest.raises(ValueError, match="acts at several positions"):
         rademacher_bound(layer, 10, p=2)
+
+
+def test_convolutions_are_bounded_for_infinity_only():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Conv2D(2, 3, name="stem"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )
+    assert rademacher_bound(model, 10) > 0
+    with pytest.raises(ValueError, match="'stem' acts at several positions"):
+        rademacher_bound(model, 10, p=2)

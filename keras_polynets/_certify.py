@@ -1,0 +1,168 @@
+"""The command `keras-polynets certify`: bounds, and accuracy that they give."""
+
+import math
+
+import numpy as np
+
+from keras_polynets import _arguments
+from keras_polynets import _console as console
+from keras_polynets import robustness
+from keras_polynets.robustness import certifier
+from keras_polynets.robustness import evaluation
+
+METHODS = ("global", "interval", "affine", "auto")
+
+
+def add_arguments(command):
+    """Adds the arguments of the command, but for those of the model."""
+    command.add_argument(
+        "--p", type=_arguments.norm, default=math.inf, help="norm: 1, 2 or inf"
+    )
+    command.add_argument(
+        "--radius",
+        type=float,
+        help="of the set of inputs (default: the model's valid range)",
+    )
+    command.add_argument(
+        "--samples",
+        type=int,
+        default=60_000,
+        help="sample size of the Rademacher bound (default: %(default)s)",
+    )
+    command.add_argument(
+        "--epsilon",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="EPSILON",
+        help="certify the test images against every change of at most "
+        "EPSILON in the ℓ∞ norm, in units of the model's input",
+    )
+    command.add_argument(
+        "--attack",
+        action="store_true",
+        help="attack the images too (PGD, 20 steps): the certified accuracy "
+        "cannot pass what is left",
+    )
+    _arguments.add_data(command)
+
+
+def run(arguments, load):
+    """Returns the result of the command, for JSON.
+
+    Args:
+        arguments: What the parser found.
+        load: Callable that returns the model that the arguments name.
+    """
+    for epsilon in arguments.epsilon:
+        certifier.check_epsilon(epsilon)
+    model = load(arguments)
+    result = {
+        "model": arguments.model,
+        "p": "inf" if arguments.p == math.inf else arguments.p,
+        "radius": arguments.radius,
+        **_global_bounds(arguments, model),
+        "samples": arguments.samples,
+    }
+    if arguments.epsilon:
+        missing = result["lipschitz_bound"] is None
+        methods = METHODS[1:] if missing else METHODS
+        result |= _certificates(arguments, model, methods)
+    return result
+
+
+def _global_bounds(arguments, model):
+    # Branching models have local bounds only: fatal without any of them.
+    defined = _defined if arguments.epsilon else lambda f, *rest: f(*rest)
+    region = arguments.p, arguments.radius
+    lipschitz = defined(robustness.lipschitz_bound, model, *region)
+    # The paper bounds the complexity for these two norms.
+    rademacher = None
+    if arguments.p in (2, math.inf):
+        rademacher = defined(
+            robustness.rademacher_bound, model, arguments.samples, *region
+        )
+    return {"lipschitz_bound": lipschitz, "rademacher_bound": rademacher}
+
+
+def _defined(function, *arguments):
+    """Returns a bound, `None` where there is none of the model."""
+    try:
+        return function(*arguments)
+    except (NotImplementedError, ValueError):
+        return None
+
+
+def _certificates(arguments, model, methods):
+    dataset, images, labels = _arguments.load_images(arguments)
+    verbose = 0 if arguments.json else 1
+
+    def share(kind, *rest):
+        return kind(model, (images, labels), *rest, verbose=verbose)
+
+    rows = []
+    for epsilon in arguments.epsilon:
+        row = {"epsilon": epsilon}
+        for method in methods:
+            if not arguments.json:
+                console.say(f"ε = {epsilon:g}", f"certified, {method}")
+            row[method] = share(robustness.certified_accuracy, epsilon, method)
+        row["local_lipschitz_bound"] = _median(model, images, epsilon)
+        if arguments.attack and epsilon > 0:
+            attack = f"pgd:{epsilon},20,{epsilon / 8}"
+            row["attacked"] = share(robustness.robust_accuracy, attack)
+        rows.append(row)
+    return {
+        "data": dataset.name,
+        "source": dataset.source,
+        "examples": len(labels),
+        "accuracy": share(robustness.robust_accuracy),
+        "certificates": rows,
+    }
+
+
+def _median(model, images, epsilon):
+    """Returns the median of the local Lipschitz bounds of stored images."""
+    inputs = evaluation.model_inputs(model, images)
+    bounds = robustness.local_lipschitz_bound(model, inputs, epsilon)
+    return float(np.median(bounds))
+
+
+def show(result):
+    """Prints the result as tables.
+
+    Args:
+        result: What `run` returned.
+    """
+    table = console.table("bound", ("value", "right"))
+    norm = "ℓ∞" if result["p"] == "inf" else f"ℓ{result['p']}"
+    table.add_row(
+        f"Lipschitz ({norm})", console.number(result["lipschitz_bound"])
+    )
+    table.add_row(
+        f"Rademacher ({norm}, {result['samples']:,} samples)",
+        console.number(result["rademacher_bound"]),
+    )
+    console.print_table(table, result["model"])
+    if "certificates" in result:
+        _show_certificates(result)
+
+
+def _show_certificates(result):
+    rows = result["certificates"]
+    attacked = ["PGD-20 leaves"] if "attacked" in rows[0] else []
+    names = ["ε", *METHODS[:-1], "best", *attacked, "local Lipschitz, median"]
+    table = console.table(*((name, "right") for name in names))
+    for row in rows:
+        shares = [row.get(method) for method in METHODS]
+        shares += [row.get("attacked")] if attacked else []
+        table.add_row(
+            f"{row['epsilon']:g}",
+            *map(console.percentage, shares),
+            console.number(row["local_lipschitz_bound"]),
+        )
+    console.print_table(
+        table,
+        f"Certified accuracy (ℓ∞), of {result['examples']:,} test images of "
+        f"{result['data']}; clean {console.percentage(result['accuracy'])}",
+    )

@@ -1,0 +1,216 @@
+"""A classifier whose outputs are bounded around images, batch by batch."""
+
+import math
+import numbers
+
+import numpy as np
+
+from keras_polynets._errors import unknown_name
+from keras_polynets.robustness import inputs
+from keras_polynets.robustness import pairwise
+from keras_polynets.robustness.networks import Network
+
+LOCAL_METHODS = ("interval", "affine")
+METHODS = ("auto", "global", *LOCAL_METHODS)
+
+
+class Certifier:
+    """A classifier whose outputs are bounded around images, batch by batch.
+
+    What does not depend on the images is computed once: linear maps, the
+    Jacobian of all that is affine in the input, Lipschitz constants.
+
+    Args:
+        model: A built functional or sequential model with one input and one
+            output of shape `(batch_size, classes)`, logits, all of whose
+            layers have a rule in `keras_polynets.robustness.enclose`.
+        clip: Tuple `(low, high)`, the valid range of inputs, each a number or
+            one a channel. By default `model.input_range`; without one, and
+            with `clip=None`, every input is valid.
+
+    Raises:
+        ValueError: If the model is subclassed or not built, or has several
+            inputs or outputs.
+
+    Example:
+
+    >>> certifier = keras_polynets.robustness.Certifier(model)
+    >>> margins = certifier.margins(images, labels, epsilon=0.01)
+    >>> certified = margins > 0
+    """
+
+    def __init__(self, model, clip=None):
+        self._model = model
+        self._network = Network(model)
+        self._pairs = pairwise.PairwiseLipschitz(model)
+        if clip is None and getattr(model, "input_range", None) is None:
+            self._low, self._high = np.float32(-np.inf), np.float32(np.inf)
+        else:
+            self._low, self._high = inputs.valid_range(model, clip)
+
+    def bounds(self, images, epsilon, method="affine"):
+        """Bounds of the outputs on the ball around each image.
+
+        Args:
+            images: Floats of the model's input shape, in its input units.
+            epsilon: Non-negative float, the ℓ∞ radius of the ball, of which
+                the part within the valid range counts.
+            method: `"interval"` or `"affine"`.
+
+        Returns:
+            Pair of arrays `(batch_size, *output_shape)`, float64: lower and
+            upper bounds of what the model computes, rounding included.
+
+        Raises:
+            ValueError: If `epsilon` or `method` is not as above, or if images
+                have another shape or lie outside the valid range.
+        """
+        if method not in LOCAL_METHODS:
+            raise unknown_name("method", method, LOCAL_METHODS)
+        _, lower, upper = self._boxes(images, epsilon)
+        found = self._network.outputs(lower, upper, method)
+        shape = found.values.centre.shape
+        low, high = (
+            (end + found.bias).reshape(shape)
+            for end in found.hidden.contract(found.rows[None])
+        )
+        rounding = found.values.rounding
+        return low - rounding, high + rounding
+
+    def slopes(self, images, epsilon):
+        """Bounds of the Lipschitz constant on the ball around each image.
+
+        See `keras_polynets.robustness.local_lipschitz_bound`.
+
+        Args:
+            images: As in `bounds`.
+            epsilon: As in `bounds`.
+
+        Returns:
+            Pair of arrays `(batch_size,)`: the norm of the gradients at the
+            centre of the ball, which no bound can be below, and an upper bound
+            of that anywhere in the ball.
+
+        Raises:
+            ValueError: As in `bounds`.
+        """
+        _, lower, upper = self._boxes(images, epsilon)
+        found = self._network.outputs(lower, upper, "affine")
+        centre, bound = found.hidden.slopes(found.rows[None])
+        # A sum of many numbers in float64, rounded outwards.
+        return centre.max(axis=1), bound.max(axis=1) * (1 + 1e-9)
+
+    def margins(self, images, labels, epsilon, method="auto"):
+        """Lower bounds of the margins of the true classes around images.
+
+        The margin is the logit of the true class less the largest other one.
+        Where the bound is positive no point of the ball changes the model's
+        prediction: the image is certified.
+
+        Args:
+            images: As in `bounds`.
+            labels: Integer classes of shape `(batch_size,)`.
+            epsilon: As in `bounds`.
+            method: `"auto"`, `"global"`, `"interval"` or `"affine"`, as in
+                `certified_accuracy`.
+
+        Returns:
+            Array `(batch_size,)`, float64.
+
+        Raises:
+            ValueError: As in `bounds`, and if labels are out of range.
+            NotImplementedError: If the method is `"global"` and there is no
+                global bound of the model.
+        """
+        check_method(method)
+        if method in LOCAL_METHODS:
+            return self._local(images, labels, epsilon, method)
+        if method == "global":
+            return self._global(images, labels, epsilon)
+        margins = self._local(images, labels, epsilon, "affine")
+        if self._pairs.exists:
+            # Interval arithmetic is part of the affine method already.
+            others = self._global(images, labels, epsilon)
+            margins = np.fmax(margins, others)
+        return margins
+
+    def _local(self, images, labels, epsilon, method):
+        _, lower, upper = self._boxes(images, epsilon)
+        found = self._network.outputs(lower, upper, method)
+        labels = self._labels(found.values, labels)
+        pairs = found.rows[labels][:, None] - found.rows
+        bias = found.bias[labels][:, None] - found.bias
+        margins = found.hidden.contract(pairs)[0] + bias
+        return _smallest(margins, found.values, labels)
+
+    def _global(self, images, labels, epsilon):
+        x, lower, upper = self._boxes(images, epsilon)
+        values = self._network.outputs(x, x, "interval").values
+        labels = self._labels(values, labels)
+        ends = self._range(lower, upper)
+        peak = max(float(np.abs(end).max()) for end in ends)
+        lipschitz = self._pairs.within(peak)[labels]
+        logits = values.centre
+        margins = np.take_along_axis(logits, labels[:, None], 1) - logits
+        # A bound that overflowed bounds nothing, but a ball of one point.
+        moved = epsilon * lipschitz if epsilon > 0 else 0.0
+        return _smallest(margins - moved, values, labels)
+
+    def _range(self, lower, upper):
+        ends = self._low, self._high
+        return ends if np.isfinite(ends).all() else (lower, upper)
+
+    def _labels(self, outputs, labels):
+        if len(outputs.shape) != 1 or outputs.shape[0] < 2:
+            raise ValueError(
+                "Certificates need a classifier with logits of shape "
+                f"(batch_size, classes). Received outputs of shape "
+                f"{(None, *outputs.shape)} from {self._model.name!r}."
+            )
+        return inputs.as_labels(labels, len(outputs.centre), outputs.shape[0])
+
+    def _boxes(self, images, epsilon):
+        """Returns the images and the ends of their balls, in float64."""
+        check_epsilon(epsilon)
+        if not np.issubdtype(np.asarray(images).dtype, np.floating):
+            raise TypeError(
+                "Bounds take floats in the model's input range. Received "
+                f"images of dtype {np.asarray(images).dtype}. Call "
+                "model.preprocessor first."
+            )
+        if not np.isfinite(np.asarray(images)).all():
+            raise ValueError(
+                "Images must be finite. Received NaN or infinite values."
+            )
+        x = inputs.as_images(self._model, images, self._low, self._high)
+        low, high = (np.float64(side) for side in (self._low, self._high))
+        x = x.astype("float64")
+        return x, np.maximum(x - epsilon, low), np.minimum(x + epsilon, high)
+
+
+def check_epsilon(epsilon):
+    """Raises a `ValueError` unless `epsilon` is a number of at least 0."""
+    if (
+        isinstance(epsilon, bool)
+        or not isinstance(epsilon, numbers.Real)
+        or not 0 <= epsilon < math.inf
+    ):
+        raise ValueError(
+            "Argument `epsilon` must be a finite number of at least 0, in the "
+            f"model's input units. Received: epsilon={epsilon!r}"
+        )
+
+
+def check_method(method):
+    """Raises a `ValueError` unless there is a method of this name."""
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+
+
+def _smallest(margins, outputs, labels):
+    """Returns the smallest margin of each image, less what rounding takes."""
+    own = np.arange(len(labels)), labels
+    rounding = outputs.rounding + outputs.rounding[own][:, None]
+    margins = margins - rounding
+    margins[own] = np.inf
+    return margins.min(axis=1)

@@ -1,0 +1,238 @@
+"""Enclosures of what a network yields around images, layer by layer."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+
+from keras_polynets import layers
+from keras_polynets.analysis.degree_rules import AFFINE
+from keras_polynets.analysis.degree_rules import NOISE
+from keras_polynets.layers import recursions
+from keras_polynets.layers.degrees import after_activation
+from keras_polynets.layers.residual import PadShortcut
+from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.robustness import intervals
+from keras_polynets.robustness import layer_maps
+from keras_polynets.robustness import linear_maps
+
+# Half the distance from 1 to the next number.
+UNIT_ROUNDOFFS = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+}
+
+
+def unit_roundoff(layer):
+    """Returns the unit roundoff of the arithmetic of a layer."""
+    return UNIT_ROUNDOFFS[layer.compute_dtype]
+
+
+@functools.singledispatch
+def enclose(layer, x, affine):
+    """Encloses what a layer yields: the rules behind the local bounds.
+
+    A `functools.singledispatch` on the class of the layer. For a layer of your
+    own register a rule with these arguments. It computes with enclosures as
+    the layer does with tensors: they add, and multiply as tensors and numbers
+    do, and `x.through(affine(layer, x.shape), unit)` is what a known linear
+    layer makes of them.
+
+    Args:
+        layer: A built layer, which acts as in inference.
+        x: The enclosure of its input, or a list of those of its inputs.
+        affine: Callable `(layer, shape)` that returns the linear map and bias
+            of an affine layer of Keras for an example of that shape.
+
+    Returns:
+        The enclosure of the output of the layer.
+
+    Raises:
+        NotImplementedError: If no rule is registered for the layer.
+
+    Example:
+
+    >>> @keras_polynets.robustness.enclose.register
+    ... def _(layer: Cube, x, affine):
+    ...     return x * x * x
+    """
+    if type(layer) in NOISE:
+        return x
+    if type(layer) in AFFINE - layer_maps.TWO_STAGES:
+        outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
+        return _activated(layer, outputs)
+    name = type(layer).__name__
+    raise NotImplementedError(
+        f"There is no local bound for {layer.name!r}, a {name}. Bounds exist "
+        "for polynomial networks: linear layers, sums, products and the "
+        "layers of keras_polynets, without other activations than `square`. "
+        "Replace the layer, or register a rule with "
+        f"`keras_polynets.robustness.enclose.register({name})`."
+    )
+
+
+def _activated(layer, x):
+    activation = getattr(layer, "activation", None)
+    degree = after_activation(activation, 1)
+    if activation is None or activation is keras.activations.linear:
+        return x
+    if degree == 2 and activation in (layers.square, keras.ops.square):
+        return x * x
+    raise ValueError(
+        f"Layer {layer.name!r} has the activation "
+        f"{getattr(activation, '__name__', activation)!r}, for which no bound "
+        "exists here. Polynomial networks have none, or `square`: build the "
+        "model without it, so that it yields logits."
+    )
+
+
+@enclose.register(keras.layers.InputLayer)
+def _(layer, x, affine):
+    return x
+
+
+@enclose.register(keras.layers.Activation)
+def _(layer, x, affine):
+    return _activated(layer, x)
+
+
+@enclose.register(ScalarGate | PadShortcut)
+def _(layer, x, affine):
+    return x.through(affine(layer, x.shape), unit_roundoff(layer))
+
+
+@enclose.register(keras.layers.SpectralNormalization)
+def _(layer, x, affine):
+    return enclose(layer.layer, x, affine)
+
+
+@enclose.register(keras.layers.Add)
+def _(layer, x, affine):
+    return functools.reduce(lambda a, b: a + b, _cast(layer, x))
+
+
+@enclose.register(keras.layers.Subtract)
+def _(layer, x, affine):
+    first, second = _cast(layer, x)
+    return first - second
+
+
+@enclose.register(keras.layers.Average)
+def _(layer, x, affine):
+    return functools.reduce(lambda a, b: a + b, _cast(layer, x)) * (1 / len(x))
+
+
+@enclose.register(keras.layers.Multiply)
+def _(layer, x, affine):
+    return functools.reduce(lambda a, b: a * b, _cast(layer, x))
+
+
+@enclose.register(keras.layers.Concatenate)
+def _(layer, x, affine):
+    return concatenated(_cast(layer, x), layer.axis)
+
+
+def _cast(layer, enclosures):
+    """Returns the inputs of a layer in its dtype."""
+    unit = unit_roundoff(layer)
+    # A product stays one, so that it can take in what is added to it.
+    return [x if x.unit >= unit else x.cast(unit) for x in enclosures]
+
+
+@enclose.register(layers.CCP | layers.NCP)
+def _(layer, x, affine):
+    factors = _factors(layer, x, affine)
+    return _through(layer.output_map, _hidden(layer, factors, affine), affine)
+
+
+def _hidden(layer, factors, affine):
+    if isinstance(layer, layers.CCP):
+        return recursions.ccp(factors)
+    first, *rest = layer.state_maps
+    constant = layer_maps.norms.values(first.kernel)[0]
+    skips = None
+    if isinstance(layer, layers.NCPSkip):
+        skips = [
+            functools.partial(_through, skip, affine=affine)
+            for skip in layer.skip_maps
+        ] or [lambda state: state] * len(rest)
+    maps = [functools.partial(_through, s, affine=affine) for s in rest]
+    return recursions.ncp(factors, constant, maps, skips)
+
+
+@enclose.register
+def _(layer: layers.CCPConv2D, x, affine):
+    def pooled(y, times):
+        for _ in range(int(times)):
+            y = _through(layer.pooling, y, affine)
+        return y
+
+    factors = [
+        pooled(factor, sum(p < n for p in layer.pool_after))
+        for n, factor in enumerate(_factors(layer, x, affine), start=1)
+    ]
+    return recursions.ccp(
+        factors, between=lambda n, y: pooled(y, n in layer.pool_after)
+    )
+
+
+@enclose.register
+def _(layer: layers.ProdPoly, x, affine):
+    for polynomial in layer.polynomials:
+        x = enclose(polynomial, x, affine)
+    return x
+
+
+@enclose.register
+def _(layer: layers.QuadraticLayer, x, affine):
+    maps = {}
+    for role, branch in layer.branches().items():
+        y = _through(branch, x * x if role == "power" else x, affine)
+        if layer.branch_normalization:
+            normalization = getattr(layer, f"{role}_normalization")
+            y = _through(normalization, y, affine)
+        maps[role] = y
+    outputs = layer._neuron.combine(maps)
+    if layer.bias is not None:
+        sizes = [1] * len(outputs.shape)
+        first = getattr(layer, "data_format", None) == "channels_first"
+        sizes[0 if first else -1] = -1
+        bias = layer_maps.norms.values(layer.bias).reshape(sizes)
+        outputs = outputs + bias
+    return _activated(layer, outputs)
+
+
+def _through(layer, x, affine):
+    return x.through(affine(layer, x.shape), unit_roundoff(layer))
+
+
+def _factors(layer, x, affine):
+    """Returns the enclosures of the factors of a polynomial."""
+    x, unit = intervals.evaluated(x), unit_roundoff(layer.factors)
+    maps = affine.parts(layer.factors, x.shape, layer.order)
+    return [x.through(part, unit) for part in maps]
+
+
+def concatenated(enclosures, axis):
+    """Returns enclosures side by side, as the sum of padded ones.
+
+    Args:
+        enclosures: List of enclosures.
+        axis: Integer, the axis, counted with the batch.
+    """
+    total, before = None, 0
+    where = axis % (len(enclosures[0].shape) + 1) - 1
+    sizes = [x.shape[where] for x in enclosures]
+    for x, size in zip(enclosures, sizes, strict=True):
+        indices = np.arange(math.prod(x.shape)).reshape(x.shape)
+        pads = [(0, 0)] * len(x.shape)
+        pads[where] = before, sum(sizes) - before - size
+        indices = np.pad(indices, pads, constant_values=-1)
+        gather = linear_maps.Gather(indices, x.shape)
+        padded = x.through(linear_maps.Affine(gather), 0.0)
+        total = padded if total is None else total + padded
+        before += size
+    return total

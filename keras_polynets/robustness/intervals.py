@@ -1,0 +1,293 @@
+"""Interval arithmetic on batches: what each component can be, on a ball."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from keras_polynets.robustness import linear_maps
+
+# What is computed here in float64 has rounding errors of its own, a few for
+# each of the network: they are added to its unit roundoff.
+_OWN = 2.0**-49
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Bounds of a feature map on the ball around each image of a batch.
+
+    Intervals add and multiply as tensors do, so that the recursions of
+    `keras_polynets.layers.recursions` run on them. For a matrix `A`
+
+        A [m - r, m + r] = [A m - |A| r, A m + |A| r]
+
+    and a product lies between the smallest and the largest product of ends. A
+    product of a map with itself is a square, and not negative.
+
+    Args:
+        centre: Array `(batch, *shape)`, the value at the centre of the ball.
+        lower: Array, a lower bound on the ball.
+        upper: Array, an upper bound on the ball.
+        rounding: Array, a bound of the rounding error with which the network
+            computes the map, anywhere in the ball: `k u / (1 - k u)` times
+            the sum of the absolute terms, for sums of `k` terms in any order
+            in arithmetic of unit roundoff `u`.
+        unit: Float, the unit roundoff of the layer that computes the map.
+        source: Pair of the enclosure and the `linear_maps.Affine` that it
+            comes from, `None` where it is no affine map of another.
+    """
+
+    centre: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    rounding: np.ndarray
+    unit: float
+    source: tuple | None = None
+
+    # Arrays leave products and sums with it to the methods here.
+    __array_ufunc__ = None
+
+    @property
+    def shape(self):
+        """The shape of an example."""
+        return self.centre.shape[1:]
+
+    @functools.cached_property
+    def magnitude(self):
+        """The largest absolute value, rounding included."""
+        largest = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        return largest + self.rounding
+
+    def through(self, affine, unit):
+        """Returns what an affine layer makes of it.
+
+        Args:
+            affine: The `linear_maps.Affine` of the layer.
+            unit: Float, the unit roundoff of the layer, 0 for one that only
+                copies.
+        """
+        linear, bias = affine.linear, affine.bias
+        middle, radius = _middle(self.lower, self.upper)
+        centre, middle = linear.apply(np.stack([self.centre, middle]))
+        # The weights and the input are rounded too, and the bias is a term.
+        growth = _growth(linear.terms + 3, unit)
+        radius, rounding = linear.absolute().apply(
+            np.stack([radius, self.rounding + growth * self.magnitude])
+        )
+        return Interval(
+            centre + bias,
+            middle + bias - radius,
+            middle + bias + radius,
+            rounding + growth * affine.bias_terms,
+            unit or self.unit,
+            (self, affine),
+        )
+
+    def cast(self, unit):
+        """Returns the map as a layer of another dtype takes it.
+
+        Args:
+            unit: Float, the unit roundoff of that dtype.
+        """
+        if unit <= self.unit:
+            return self
+        rounding = self.rounding + _unit(unit) * self.magnitude
+        return dataclasses.replace(self, rounding=rounding, unit=unit)
+
+    def __add__(self, other):
+        if isinstance(other, Product):
+            return other + self
+        if not isinstance(other, Interval):
+            return self._moved(np.asarray(other, "float64"))
+        return self._sum(other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other):
+        if isinstance(other, Interval | Product):
+            return Product(self, other)
+        if np.ndim(other) == 0:
+            return self._scaled(float(other))
+        scale = linear_maps.Scale(other, self.shape)
+        return self.through(linear_maps.Affine(scale), self.unit)
+
+    __rmul__ = __mul__
+
+    def __neg__(self):
+        return self * -1.0
+
+    def __sub__(self, other):
+        return self + (other * -1.0)
+
+    def _sum(self, other):
+        unit = max(self.unit, other.unit)
+        return Interval(
+            self.centre + other.centre,
+            self.lower + other.lower,
+            self.upper + other.upper,
+            _rounding_of_sum(self, other, unit),
+            unit,
+        )
+
+    def _moved(self, constant):
+        size = self.magnitude + np.abs(constant)
+        return Interval(
+            self.centre + constant,
+            self.lower + constant,
+            self.upper + constant,
+            self.rounding + _unit(self.unit) * size,
+            self.unit,
+        )
+
+    def _scaled(self, factor):
+        ends = factor * self.lower, factor * self.upper
+        rounding = np.abs(factor) * self.rounding
+        return Interval(
+            factor * self.centre,
+            np.minimum(*ends),
+            np.maximum(*ends),
+            rounding + _unit(self.unit) * np.abs(factor) * self.magnitude,
+            self.unit,
+        )
+
+    def product(self, other):
+        """Returns the product with another interval, or the square of itself.
+
+        Args:
+            other: An `Interval`.
+        """
+        unit = max(self.unit, other.unit)
+        if other is self:
+            lower, upper = square(self.lower, self.upper)
+        else:
+            lower, upper = product(
+                self.lower, self.upper, other.lower, other.upper
+            )
+        return Interval(
+            self.centre * other.centre,
+            lower,
+            upper,
+            _rounding_of_product(self, other, unit),
+            unit,
+        )
+
+    def contract(self, rows):
+        """Returns bounds of linear functions of the map, on each ball.
+
+        Args:
+            rows: Array `(batch or 1, functions, *shape)`.
+
+        Returns:
+            Pair of arrays `(batch, functions)`, lower and upper bounds.
+        """
+        middle, radius = _middle(self.lower, self.upper)
+        middle, radius = inner(rows, middle), inner(np.abs(rows), radius)
+        return middle - radius, middle + radius
+
+
+class Product:
+    """A product of two enclosures that waits for what is added to it.
+
+    `x * y + y` is `(x + 1) * y`, which is a tighter enclosure than the sum of
+    two that are taken as independent. Everything else is that of the product.
+
+    Args:
+        left: An `Interval`, or a subclass.
+        right: Another, of the same class.
+    """
+
+    __array_ufunc__ = None
+
+    def __init__(self, left, right):
+        self._operands = left, right
+
+    @functools.cached_property
+    def value(self):
+        """The product itself."""
+        left, right = map(evaluated, self._operands)
+        return left.product(right)
+
+    def __getattr__(self, name):
+        return getattr(self.value, name)
+
+    def __add__(self, other):
+        left, right = self._operands
+        if left is not right and other is right:
+            return Product(left + 1.0, right)
+        if left is not right and other is left:
+            return Product(right + 1.0, left)
+        return self.value + evaluated(other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other):
+        if isinstance(other, Interval | Product):
+            return Product(self, other)
+        return self.value * other
+
+    __rmul__ = __mul__
+
+    def __neg__(self):
+        return self.value * -1.0
+
+    def __sub__(self, other):
+        return self + (other * -1.0)
+
+
+def evaluated(enclosure):
+    """Returns an enclosure that waits for nothing."""
+    return getattr(enclosure, "value", enclosure)
+
+
+def product(a, b, c, d):
+    """Returns the ends of the products of `[a, b]` and `[c, d]`."""
+    ends = a * c, a * d, b * c, b * d
+    return (
+        functools.reduce(np.minimum, ends),
+        functools.reduce(np.maximum, ends),
+    )
+
+
+def square(a, b):
+    """Returns the ends of the squares of `[a, b]`."""
+    ends = a * a, b * b
+    inside = (a <= 0) & (b >= 0)
+    return np.where(inside, 0.0, np.minimum(*ends)), np.maximum(*ends)
+
+
+def inner(rows, features):
+    """Returns the inner products over the axes of an example.
+
+    Args:
+        rows: Array `(batch or 1, functions, *shape)`.
+        features: Array `(batch, *shape)`.
+
+    Returns:
+        Array `(batch, functions)`.
+    """
+    flat = features.reshape(len(features), -1, 1)
+    return (rows.reshape(*rows.shape[:2], -1) @ flat)[..., 0]
+
+
+def _middle(lower, upper):
+    return (lower + upper) / 2, (upper - lower) / 2
+
+
+def _unit(unit):
+    return unit + _OWN
+
+
+def _growth(terms, unit):
+    error = terms * _unit(unit)
+    return error / (1 - error) if error < 1 else np.inf
+
+
+def _rounding_of_sum(x, y, unit):
+    error = _unit(unit) * (x.magnitude + y.magnitude)
+    return x.rounding + y.rounding + error
+
+
+def _rounding_of_product(x, y, unit):
+    # |(x + dx)(y + dy) - xy|, with the magnitudes including dx and dy.
+    error = x.magnitude * y.rounding + y.magnitude * x.rounding
+    return error + _unit(unit) * x.magnitude * y.magnitude

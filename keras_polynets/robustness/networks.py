@@ -1,0 +1,196 @@
+"""A whole network on enclosures: its graph, its plain operations."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_polynets.analysis import graphs
+from keras_polynets.robustness import intervals
+from keras_polynets.robustness import layer_maps
+from keras_polynets.robustness import linear_maps
+from keras_polynets.robustness import linear_parts
+from keras_polynets.robustness import taylor_forms
+from keras_polynets.robustness.enclosures import UNIT_ROUNDOFFS
+from keras_polynets.robustness.enclosures import concatenated
+from keras_polynets.robustness.enclosures import enclose
+from keras_polynets.robustness.intervals import Interval
+
+# Operations that copy components of their first argument.
+COPYING_OPERATIONS = set(
+    "BroadcastTo ConvertToTensor Copy ExpandDims Flip GetItem Moveaxis Ravel "
+    "Repeat Reshape Roll Rot90 Slice Squeeze Swapaxes Tile Transpose".split()
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a network yields: an affine map of an enclosure.
+
+    Differences of outputs are bounded on `hidden`, where the last map does
+    not yet hide what they share.
+
+    Args:
+        values: The enclosure of the outputs.
+        hidden: The enclosure of the input of the last affine map.
+        rows: Array `(outputs, *shape)`, the matrix of that map.
+        bias: Array `(outputs,)`, its bias.
+    """
+
+    values: Interval
+    hidden: Interval
+    rows: np.ndarray
+    bias: np.ndarray
+
+
+class Maps:
+    """The affine maps of layers, each made once: the `affine` of the rules."""
+
+    def __init__(self):
+        self._made = {}
+
+    def __call__(self, layer, shape):
+        """Returns the `linear_maps.Affine` of a layer.
+
+        Args:
+            layer: A built affine layer.
+            shape: Tuple of integers, the shape of an example.
+        """
+        key = id(layer), tuple(shape)
+        if key not in self._made:
+            self._made[key] = layer_maps.affine(layer, tuple(shape))
+        return self._made[key]
+
+    def parts(self, layer, shape, count):
+        """Returns those that lie side by side in a layer.
+
+        Args:
+            layer: A built `Dense` or convolution.
+            shape: Tuple of integers, the shape of an example.
+            count: Integer, how many equal parts its units form.
+        """
+        key = id(layer), tuple(shape), count
+        if key not in self._made:
+            made = layer_maps.parts(layer, tuple(shape), count)
+            self._made[key] = made
+        return self._made[key]
+
+
+class Network:
+    """A model, ready to be enclosed batch after batch.
+
+    Args:
+        model: A built functional or sequential model with one input and one
+            output, or a built layer.
+    """
+
+    def __init__(self, model):
+        if isinstance(model, keras.Model):
+            graphs.check_graph(model)
+        self.model = model
+        self.affine = Maps()
+        self._shared = linear_parts.Shared()
+
+    def outputs(self, lower, upper, method):
+        """Returns the `Outputs` on boxes.
+
+        Args:
+            lower: Float64 array `(batch, *shape)`, the lower ends.
+            upper: The upper ends.
+            method: `"interval"` or `"affine"`.
+        """
+        # What the network is given is exact, and has no rounding error.
+        unit = UNIT_ROUNDOFFS["float32"]
+        if isinstance(self.model, keras.Model):
+            unit = UNIT_ROUNDOFFS[self.model.inputs[0].dtype]
+        if method == "interval":
+            centre, exact = (lower + upper) / 2, np.zeros_like(lower)
+            x = Interval(centre, lower, upper, exact, unit)
+        else:
+            self._shared.restart()
+            x = taylor_forms.of_ball(lower, upper, self._shared, unit)
+        values = intervals.evaluated(self._run(x))
+        size = math.prod(values.shape)
+        if values.source is None:
+            rows = np.eye(size).reshape(size, *values.shape)
+            return Outputs(values, values, rows, np.zeros(size))
+        hidden, last = values.source
+        rows = last.linear.matrix().reshape(size, *hidden.shape)
+        bias = np.broadcast_to(last.bias, values.shape).ravel()
+        return Outputs(values, hidden, rows, bias)
+
+    def _run(self, x):
+        if not isinstance(self.model, keras.Model):
+            return enclose(self.model, x, self.affine)
+
+        def visit(path, operation, args, kwargs):
+            if isinstance(operation, keras.Layer):
+                inputs = args[0]
+                if len(args) > 1 and _is_enclosure(args[1]):
+                    inputs = list(args)
+                return enclose(operation, inputs, self.affine)
+            return of_operation(operation, args, kwargs)
+
+        inputs = graphs.functional(self.model)._inputs_struct
+        inputs = tree.map_structure(lambda _: x, inputs)
+        return graphs.run(self.model, inputs, visit)
+
+
+def of_operation(operation, args, kwargs):
+    """Encloses what an operation that is no layer yields.
+
+    Args:
+        operation: A `keras.Operation`.
+        args: Its arguments, with enclosures in place of tensors.
+        kwargs: Dictionary of further ones.
+    """
+    name = type(operation).__name__
+    x = args[0]
+    if name in ("Add", "Subtract", "Multiply"):
+        other = args[1]
+        if not _is_enclosure(other):
+            other = keras.ops.convert_to_numpy(other).astype("float64")
+        if not _is_enclosure(x):
+            x = keras.ops.convert_to_numpy(x).astype("float64")
+        if name == "Multiply":
+            return x * other
+        return x + (other if name == "Add" else other * -1.0)
+    if name == "Negative":
+        return -x
+    if name == "Square":
+        return x * x
+    if name == "Power" and np.ndim(args[1]) == 0 and int(args[1]) == args[1]:
+        return _power(x, int(args[1]))
+    if name in ("Divide", "TrueDivide") and not _is_enclosure(args[1]):
+        return x * (1 / keras.ops.convert_to_numpy(args[1]).astype("float64"))
+    if name == "Concatenate":
+        return concatenated(list(x), operation.axis)
+    if name in COPYING_OPERATIONS:
+        gather = layer_maps.gather(
+            lambda y: operation(y, *args[1:], **kwargs), x.shape
+        )
+        return x.through(linear_maps.Affine(gather), 0.0)
+    raise NotImplementedError(
+        f"There is no local bound for the operation {operation.name!r}, a "
+        f"{name}. Write it with layers, or as a layer of your own with a rule: "
+        "`keras_polynets.robustness.enclose.register`."
+    )
+
+
+def _power(x, exponent):
+    if exponent < 1:
+        raise NotImplementedError(
+            f"There is no local bound for the power {exponent}. Use positive "
+            "integers."
+        )
+    half, odd = divmod(exponent, 2)
+    if not half:
+        return x
+    root = _power(x, half)
+    return root * root * x if odd else root * root
+
+
+def _is_enclosure(x):
+    return isinstance(x, Interval | intervals.Product)

@@ -1,0 +1,93 @@
+"""Lipschitz constants of the differences of two logits, over a whole set."""
+
+import keras
+import numpy as np
+
+from keras_polynets import layers
+from keras_polynets.robustness import affine_maps
+from keras_polynets.robustness import bounds
+from keras_polynets.robustness import theorems
+from keras_polynets.robustness.extents import Extent
+
+
+class PairwiseLipschitz:
+    """Lipschitz constants of logit differences in the ℓ∞ norm.
+
+    Where the logits are `C x + beta` the difference of two of them moves by at
+    most `||C_i - C_j||_1` times what `x` moves by, which is less than twice
+    the bound of the logits.
+
+    Args:
+        model: A built model or layer.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self._known = {}
+
+    def within(self, radius):
+        """Returns the constants on `||z||_inf <= radius`.
+
+        Args:
+            radius: Non-negative float.
+
+        Returns:
+            Array `(classes, classes)`.
+
+        Raises:
+            ValueError, NotImplementedError: As in `lipschitz_bound`.
+        """
+        if radius not in self._known:
+            self._known[radius] = self._constants(radius)
+        return self._known[radius]
+
+    @property
+    def exists(self):
+        """Whether there is a bound of the model."""
+        try:
+            self.within(1.0)
+        except (NotImplementedError, ValueError):
+            return False
+        return True
+
+    def _constants(self, radius):
+        *before, last = _leaves(self._model)
+        extent = Extent(radius, radius, 1.0)
+        for layer in before:
+            extent = bounds.propagate(layer, extent, np.inf, "auto")
+        slope, rows = _hidden(last, extent)
+        distances = np.abs(rows[:, None] - rows).sum(axis=-1)
+        # Rounded outwards. Equal rows never differ, not even by infinity.
+        with np.errstate(invalid="ignore"):
+            constants = slope * distances * (1 + 1e-9)
+        return np.where(distances == 0, 0.0, constants)
+
+
+def _leaves(model):
+    """Returns the layers of a chain, without those that change no logit."""
+    if isinstance(model, keras.Model):
+        found = [
+            leaf for layer in bounds.chain(model) for leaf in _leaves(layer)
+        ]
+        idle = bounds.ISOMETRIES | keras.layers.Activation
+        while len(found) > 1 and isinstance(found[-1], idle):
+            bounds.propagate(found.pop(), Extent(1.0, 1.0, 1.0), np.inf, "auto")
+        return found
+    if isinstance(model, layers.ProdPoly):
+        return [leaf for layer in model.polynomials for leaf in _leaves(layer)]
+    return [model]
+
+
+def _hidden(layer, extent):
+    """Returns the Lipschitz constant before the last matrix, and the matrix."""
+    if isinstance(layer, keras.layers.Dense):
+        bounds.check_no_activation(layer)
+        return extent.lipschitz, affine_maps.affine_map(layer).matrix
+    if isinstance(layer, layers.CCP | layers.NCP):
+        form = theorems.product_form(layer, extent.radius, np.inf)
+        slope = theorems.hidden_slope(form, extent, np.inf)
+        hidden = bounds.recursion_extent(layer, extent, np.inf)
+        return min(slope, hidden.lipschitz), theorems.output_map(layer).matrix
+    outputs = bounds.propagate(layer, extent, np.inf, "auto")
+    shape = layer.compute_output_shape(layer.get_build_config()["input_shape"])
+    return outputs.lipschitz, np.eye(int(np.prod(shape[1:])))
