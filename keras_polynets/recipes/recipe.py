@@ -9,16 +9,16 @@ import typing
 
 from keras_polynets._errors import unknown_name
 from keras_polynets.recipes import toml
-from keras_polynets.recipes.sections import Adversarial
+from keras_polynets.recipes.methods import Adversarial
+from keras_polynets.recipes.methods import Jacobian
+from keras_polynets.recipes.methods import Projection
+from keras_polynets.recipes.methods import Transfer
 from keras_polynets.recipes.sections import Augmentation
 from keras_polynets.recipes.sections import Data
 from keras_polynets.recipes.sections import Evaluation
-from keras_polynets.recipes.sections import Jacobian
 from keras_polynets.recipes.sections import Optimizer
-from keras_polynets.recipes.sections import Projection
 from keras_polynets.recipes.sections import Schedule
 from keras_polynets.recipes.sections import Stream
-from keras_polynets.recipes.sections import Transfer
 from keras_polynets.recipes.sections import require
 
 STRATEGIES = ("default", "mirrored")

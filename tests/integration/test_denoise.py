@@ -7,6 +7,7 @@ import pytest
 
 from keras_polynets import metrics
 from training import denoise
+from training import denoising_data
 from training import denoising_report
 
 
@@ -130,8 +131,8 @@ def test_batches_have_new_noise_and_another_order_every_epoch(noise):
 
 
 def test_held_out_images_are_apart_and_of_all_classes(monkeypatch):
-    sample = denoise.data.load("fashion_mnist_sample")
-    monkeypatch.setattr(denoise.data, "load", lambda name: sample)
+    sample = denoising_data.data.load("fashion_mnist_sample")
+    monkeypatch.setattr(denoising_data.data, "load", lambda name: sample)
     budget = denoise.Budget(200, 1, 4, 100, 50)
     images = denoise.Images("sample", budget)
     assert len(images.train) == 200 and len(images.validation) == 100
