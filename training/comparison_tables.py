@@ -5,6 +5,8 @@ import itertools
 
 from training.table_text import aligned
 from training.table_text import cell
+from training.table_text import has_matplotlib
+from training.table_text import refuse
 from training.table_text import share_of_epochs
 
 MISSING = "not run"
@@ -80,6 +82,7 @@ class ComparisonTable:
         """
         from keras_polynets import recipes
 
+        refuse(arguments, "sweep", recipe=None, bounds=None)
         contenders = [self._contender(row, arguments) for row in self.rows]
         found = recipes.compare(
             contenders,
@@ -98,16 +101,15 @@ class ComparisonTable:
 
     def _contender(self, row, arguments):
         from keras_polynets import recipes
-        from keras_polynets.recipes.scaling import scaled
 
         recipe = recipes.load(row.recipe, arguments.overrides)
-        share = row.tuning_share or self.tuning_share
         return recipes.Contender(
             row.name,
-            scaled(recipe, share_of_epochs(recipe, arguments)),
+            recipe,
             row.trials if arguments.tune else row.trials[:1],
             row.runs,
-            share,
+            row.tuning_share or self.tuning_share,
+            share_of_epochs(recipe, arguments),
         )
 
     def write(self, folder, report):
@@ -119,7 +121,7 @@ class ComparisonTable:
         written = ["table.md"]
         for stem, figure in self.figures.items():
             curves = collect(figure, report["rows"])
-            if curves:
+            if curves and has_matplotlib():
                 draw(figure, curves, folder / f"{stem}.png")
                 written.append(f"{stem}.png")
         return written

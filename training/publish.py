@@ -50,14 +50,13 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
     run = RunDirectory(run_directory)
     result = check(run, model_name, tag)
     recipe = recipes.load(run.config)
-    # A folder of this machine is no part of the published recipe.
-    recipe_text = recipe.replace({"data.archives": None})
+    portable = recipe.portable()
     splits = examples.examples_of(recipe)
     dataset = splits.dataset
     model = building.network(recipe, dataset)
     source = getattr(run, result["weights"])
     zoo.weights.load_into(model, source)
-    result = {"tag": tag, **result}
+    result = {"tag": tag, **result, "recipe": portable.to_dict()}
 
     folder = pathlib.Path(zoo_directory, model_name)
     table = folder.parent / "results.csv"
@@ -70,7 +69,7 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
         manifest, rows, weights, recipe_file, report, reference = aside
         shutil.copyfile(source, weights)
         recipe_file.write_text(
-            head(name, result, paper) + recipe_text.to_toml(defaults=False),
+            head(name, result, paper) + portable.to_toml(defaults=False),
             encoding="utf-8",
         )
         report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -102,11 +102,7 @@ def main(argv=None):
         report = table.run(arguments, folder)
         with atomic_write(folder / "table.json", "w") as file:
             json.dump(report, file, indent=1)
-        written = ["table.json"]
-        try:
-            written += table.write(folder, report)
-        except ImportError:
-            print("No figure: matplotlib is not installed.", file=sys.stderr)
+        written = ["table.json", *table.write(folder, report)]
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on.", file=sys.stderr)
         return INTERRUPTED

@@ -5,6 +5,8 @@ import dataclasses
 
 from training.table_text import aligned
 from training.table_text import cell
+from training.table_text import has_matplotlib
+from training.table_text import refuse
 from training.table_text import share_of_epochs
 
 
@@ -45,6 +47,7 @@ class SweepTable:
         from keras_polynets.recipes.scaling import scaled
         from keras_polynets.recipes.sweeping import BOUNDS
 
+        refuse(arguments, "comparison", rows=None, known=None, tune=True)
         name = arguments.recipe or self.recipe
         recipe = recipes.load(name, arguments.overrides)
         share = share_of_epochs(recipe, arguments)
@@ -60,6 +63,8 @@ class SweepTable:
     def write(self, folder, report):
         """Writes the table and its figure, and returns their names."""
         write_csv(folder / "table.csv", report)
+        if not has_matplotlib():
+            return ["table.csv"]
         write_figure(folder / "bounds.png", report)
         return ["table.csv", "bounds.png"]
 
@@ -143,29 +148,26 @@ def write_csv(path, report):
 
 def write_figure(path, report):
     """Draws the validation accuracy against the bound, a line a seed."""
-    from matplotlib.figure import Figure
+    from keras_polynets import _figures
 
-    from keras_polynets._files import atomic_path
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(
-        xscale="log", xlabel="bound of the projection", ylabel="accuracy"
-    )
-    for sweep in report["sweeps"]:
-        rows = [r for r in sweep["rows"][1:] if "diverged" not in r]
-        bounds = [row["max_value"] for row in rows]
-        seed = f"seed {sweep['seed']}"
-        for key, label, style in (
-            ("accuracy", "clean", "o-"),
-            ("robust_accuracy", sweep["attack"], "s--"),
-        ):
-            values = [row[key] for row in rows]
-            axes.plot(bounds, values, style, label=f"{label}, {seed}")
-    axes.set_title("Validation accuracy", loc="left")
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.legend(frameon=False, fontsize=8)
-    with atomic_path(path) as aside:
-        figure.savefig(aside, dpi=150)
+    with _figures.style():
+        canvas = _figures.figure(6.0, 4.0)
+        axes = canvas.add_subplot(
+            xscale="log", xlabel="bound of the projection", ylabel="accuracy"
+        )
+        for sweep in report["sweeps"]:
+            rows = [r for r in sweep["rows"][1:] if "diverged" not in r]
+            bounds = [row["max_value"] for row in rows]
+            seed = f"seed {sweep['seed']}"
+            for key, label, style in (
+                ("accuracy", "clean", "o-"),
+                ("robust_accuracy", sweep["attack"], "s--"),
+            ):
+                values = [row[key] for row in rows]
+                axes.plot(bounds, values, style, label=f"{label}, {seed}")
+        axes.set_title("Validation accuracy", loc="left")
+        axes.legend()
+    _figures.save(canvas, path)
 
 
 def text(report):

@@ -1,5 +1,8 @@
 """What all tables of `training.reproduce` share."""
 
+import importlib.util
+import sys
+
 
 def share_of_epochs(recipe, arguments):
     """Returns the share of a recipe's epochs that the arguments ask for."""
@@ -22,3 +25,30 @@ def cell(value, scale=1.0, digits=4):
     if value["deviation"] is None:
         return text
     return f"{text} ± {scale * value['deviation']:.{digits}f}"
+
+
+def refuse(arguments, kind, **defaults):
+    """Raises a `ValueError` for arguments that another kind of table has.
+
+    Args:
+        arguments: Those of the program.
+        kind: What the table would have to be.
+        **defaults: The values that arguments have when they are not given.
+    """
+    given = [k for k, v in defaults.items() if getattr(arguments, k) != v]
+    if given:
+        options = ", ".join(
+            {"tune": "--no-tuning"}.get(name, f"--{name}") for name in given
+        )
+        raise ValueError(
+            f"Table {arguments.table!r} is no {kind} and has no {options}. "
+            "Leave that out."
+        )
+
+
+def has_matplotlib():
+    """Says whether figures can be drawn, and that they are not if so."""
+    if importlib.util.find_spec("matplotlib"):
+        return True
+    print("No figure: matplotlib is not installed.", file=sys.stderr)
+    return False

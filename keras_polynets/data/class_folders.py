@@ -37,7 +37,7 @@ def load_class_folders(path):
         path.name,
         *arrays,
         class_names=class_names,
-        source=f"Class folders read from {path.absolute()}.",
+        source=f"Class folders read from {path.name}.",
     )
 
 

@@ -156,7 +156,11 @@ def _of_recordings(builder, test, keys):
         known |= {"x_validation": x, "y_validation": y}
     if "noise" in splits:
         noise = tfds.as_numpy(builder.as_dataset(split="noise"))
-        known["noise"] = np.concatenate([e[keys[0]] for e in noise])
+        rate = _rate(builder, keys)
+        waves = (wav.fitted(e[keys[0]], len(e[keys[0]]), 1) for e in noise)
+        known["noise"] = np.concatenate(
+            [wav.resampled(wave[np.newaxis], rate)[0] for wave in waves]
+        )
     return known
 
 

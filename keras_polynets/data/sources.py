@@ -135,6 +135,7 @@ def _stream_folder(folder):
             path
             for path in (folder / name).glob("*/*")
             if path.name.lower().endswith(IMAGES)
+            and not path.name.startswith(".")
         )
         for part, name in (("train", "train"), ("test", test or "test"))
     }
@@ -157,7 +158,7 @@ def _stream_folder(folder):
         folder.name,
         **sources,
         class_names=tuple(labels),
-        source=f"Class folders read from {folder.absolute()}.",
+        source=f"Class folders read from {folder.name}.",
     )
 
 

@@ -49,7 +49,7 @@ def load_speech(path, split=None):
         *arrays["train"],
         *arrays["test"],
         class_names=class_names,
-        source=f"Recordings read from {path.absolute()}"
+        source=f"Recordings read from {path.name}"
         + (f", split {split!r}." if split else "."),
         **_validation(arrays),
         noise=np.concatenate(noise) if noise else None,

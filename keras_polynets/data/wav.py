@@ -112,13 +112,15 @@ def fitted(wave, rate, seconds=SECONDS):
     """Returns a wave of `rate * seconds` samples, cut or padded with silence.
 
     Args:
-        wave: Vector of any length.
+        wave: Vector of any length: int16 in any integer dtype, or floats in
+            (-1, 1).
         rate: Its samples a second.
         seconds: Float.
     """
     length = round(rate * seconds)
     clip = np.zeros(length, "int16")
-    clip[: len(wave)] = wave[:length]
+    wave = np.asarray(wave[:length])
+    clip[: len(wave)] = _as_int16(wave) if wave.dtype.kind == "f" else wave
     return clip
 
 

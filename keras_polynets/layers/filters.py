@@ -29,10 +29,26 @@ class _Filter2D(keras.layers.Layer):
         self.padding = padding
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
+    def build(self, input_shape):
+        # The edges go on with pixels of the image, which must have them.
+        for size, window in zip(
+            input_shape[1:3], self.kernel_size, strict=True
+        ):
+            if size is not None and size <= window // 2:
+                raise ValueError(
+                    f"{type(self).__name__} with a window of "
+                    f"{self.kernel_size} needs images of at least "
+                    f"{tuple(w // 2 + 1 for w in self.kernel_size)} pixels. "
+                    f"Received: shape {tuple(input_shape)}"
+                )
+
     def _pad(self, images):
         """Returns images of which each window is a whole one."""
-        edges = [((size - 1) // 2, size // 2) for size in self.kernel_size]
-        return ops.pad(images, [(0, 0), *edges, (0, 0)], mode=self.padding)
+        for axis, size in enumerate(self.kernel_size, start=1):
+            images = _continued(
+                images, axis, (size - 1) // 2, size // 2, self.padding
+            )
+        return images
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -168,6 +184,30 @@ class MedianFilter2D(_Filter2D):
 
     def polynomial_degree(self, degrees):
         """Returns `None`: a median is no polynomial."""
+
+
+def _continued(images, axis, before, after, padding):
+    """Returns images with so many more pixels before and behind an axis.
+
+    Keras's own padding is another one on PyTorch where it is symmetric.
+    """
+    if padding == "constant":
+        widths = [(0, 0)] * 4
+        widths[axis] = (before, after)
+        return ops.pad(images, widths)
+    edge = 1 if padding == "reflect" else 0
+    parts = [images]
+    if before:
+        parts.insert(0, _mirrored(images, axis, edge, edge + before))
+    if after:
+        parts.append(_mirrored(images, axis, -edge - after, -edge or None))
+    return ops.concatenate(parts, axis=axis)
+
+
+def _mirrored(images, axis, start, stop):
+    part = [slice(None)] * 4
+    part[axis] = slice(start, stop)
+    return ops.flip(images[tuple(part)], axis=axis)
 
 
 def gaussian_window(size, sigma):

@@ -123,6 +123,9 @@ class LogMelSpectrogram(keras.layers.Layer):
     def _input_length(self):
         return -(-self.num_samples * self.input_rate // self.sampling_rate)
 
+    def polynomial_degree(self, degrees):
+        """Returns `None`: a logarithm is no polynomial."""
+
     def compute_output_shape(self, input_shape):
         moments = 1 + self.num_samples // self.sequence_stride
         return (input_shape[0], self.num_mel_bins, moments, 1)

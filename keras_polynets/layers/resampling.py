@@ -113,6 +113,10 @@ class Resample(keras.layers.Layer):
         )
         return ops.reshape(samples, (-1, frames * self._up))[:, :length]
 
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output: resampling is linear."""
+        return degrees[0]
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._length(input_shape[1]))
 

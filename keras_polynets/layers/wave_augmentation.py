@@ -71,6 +71,10 @@ class WaveAugmentation(keras.layers.Layer):
             waves = ops.where(chosen, self.change(waves), waves)
         return ops.cast(waves, self.compute_dtype)
 
+    def polynomial_degree(self, degrees):
+        """Returns the degree of the output in inference."""
+        return degrees[0]
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from keras_polynets._files import atomic_write
 from keras_polynets.recipes.directory import RunDirectory
 from keras_polynets.recipes.recipe import Recipe
 from keras_polynets.recipes.running import run
@@ -34,7 +35,8 @@ class Contender:
             contenders should have equally many.
         runs: Whether the chosen trial is run for every seed and measured on
             the test set. Contenders without runs are there for their trials.
-        tuning_share: What share of the epochs the trials last.
+        tuning_share: What share of the epochs of the runs the trials last.
+        share: What share of its recipe's epochs the contender trains for.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Contender:
     trials: tuple = ({},)
     runs: bool = True
     tuning_share: float = 1.0
+    share: float = 1.0
 
 
 def compare(
@@ -58,7 +61,8 @@ def compare(
     Each contender has its trials, which a validation set chooses from. The
     chosen one is then trained on all training images, its last weights are
     measured on the test set, and this is repeated for several seeds. A
-    contender with a single trial is not tuned. Call it again to go on with a
+    contender with a single trial is not tuned. A run that diverged is not
+    tried again. Call it again to go on with a
     comparison that was interrupted; several processes may train different
     contenders in the same folder.
 
@@ -80,8 +84,9 @@ def compare(
         `diverged`, a message; or `missing`, where the run is not finished.
 
     Raises:
-        ValueError: If a name of `train` is no contender's, or a recipe has no
-            validation set to tune with.
+        ValueError: If a name of `train` is no contender's, two names would
+            share a folder, a folder holds a run of another recipe, or a recipe
+            has no validation set to tune with.
 
     Example:
 
@@ -96,6 +101,16 @@ def compare(
         raise ValueError(
             f"Argument `train` must name rows of {names}. Received: {unknown}"
         )
+    folders = list(map(_file_name, names))
+    if len(set(folders)) < len(folders):
+        raise ValueError(
+            "Contenders must have names that differ in letters or digits. "
+            f"Received: {names}"
+        )
+    # A mistake in a recipe is an error before the first training.
+    for contender in contenders:
+        for changes in contender.trials:
+            _final(contender, changes)
     folder, report = pathlib.Path(run_directory), {}
     for contender in contenders:
         before = (known or {}).get(contender.name, {})
@@ -147,16 +162,22 @@ class _Runner:
 
     def record(self, recipe, name, test, **facts):
         """Returns the record of a run."""
-        facts["recipe"] = _portable(recipe)
+        facts["recipe"] = recipe.portable().to_dict()
         for record in self.known:
             if record["recipe"] == facts["recipe"] and "missing" not in record:
                 return record | facts
         directory = RunDirectory(self.folder / name)
+        directory.check(recipe)
+        if directory.divergence.exists():
+            text = directory.divergence.read_text(encoding="utf-8")
+            return facts | {"diverged": text}
         try:
             result = directory.read_result()
             if self.train:
                 result = run(recipe, directory.path, self.verbose, test=test)
         except FloatingPointError as error:
+            with atomic_write(directory.divergence, "w") as file:
+                file.write(str(error))
             return facts | {"diverged": str(error)}
         if result is None or (test and result["test"] is None):
             return facts | {"missing": True}
@@ -180,31 +201,42 @@ def _contend(contender, runner, seeds):
             )
         for number, changes in enumerate(contender.trials):
             recipe = contender.recipe.replace(changes)
-            recipe = scaled(recipe, contender.tuning_share)
+            share = contender.share * contender.tuning_share
+            recipe = scaled(recipe, share)
             name = f"trial-{number}"
             trials.append(runner.record(recipe, name, False, changes=changes))
         chosen = _choose(trials)
     runs = []
     if contender.runs and chosen is not None:
-        final = _on_all(contender.recipe.replace(chosen))
+        final = _final(contender, chosen)
         for seed in range(final.seed, final.seed + seeds):
             recipe = final.replace({"seed": seed})
             runs.append(runner.record(recipe, f"seed-{seed}", True, seed=seed))
     return {"trials": trials, "chosen": chosen, "runs": runs}
 
 
-def _on_all(recipe):
-    """Returns a recipe that trains on what chose, too, and shows its test.
+def _final(contender, changes):
+    """Returns the recipe of the runs: on all that trains, with its test shown.
 
-    Of `split = "speaker:TEST,VALIDATION"` the second speaker trains then.
+    What `data.validation` held out trains too, and of
+    `split = "speaker:TEST,VALIDATION"` the second speaker. What a set itself
+    holds out (`data.own_validation`) is left alone. A plateau of a validation
+    metric becomes one of the same metric in training.
     """
-    return recipe.replace(
-        {
-            "data.validation": 0,
-            "data.own_validation": False,
-            "data.split": recipe.data.split.partition(",")[0],
-            "evaluation.test_curve": True,
-        }
+    recipe = contender.recipe.replace(changes)
+    return scaled(
+        recipe.replace(
+            {
+                "data.validation": 0,
+                "data.own_validation": False,
+                "data.split": recipe.data.split.partition(",")[0],
+                "schedule.monitor": recipe.schedule.monitor.removeprefix(
+                    "val_"
+                ),
+                "evaluation.test_curve": True,
+            }
+        ),
+        contender.share,
     )
 
 
@@ -217,16 +249,6 @@ def _choose(trials):
         return None
     best = max(trials, key=lambda t: t.get("validation") or 0.0)
     return dict(best["changes"])
-
-
-def _portable(recipe):
-    """Returns a recipe as a dictionary that names no folder of a machine."""
-    values = recipe.to_dict()
-    name = values["data"]["name"]
-    if name.startswith(("/", "~", ".")):
-        values["data"]["name"] = pathlib.PurePath(name).name
-    values["data"].pop("archives", None)
-    return values
 
 
 def _history(directory):

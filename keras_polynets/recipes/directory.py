@@ -24,6 +24,7 @@ class RunDirectory:
         tensorboard: Folder of TensorBoard's logs.
         source: Folder of the run whose weights this one starts from.
         result: The result, JSON; it exists when the run is finished.
+        divergence: Why the run cannot go on, text; see `comparing`.
     """
 
     def __init__(self, path):
@@ -37,6 +38,7 @@ class RunDirectory:
         self.tensorboard = self.path / "tensorboard"
         self.source = self.path / "source"
         self.result = self.path / "result.json"
+        self.divergence = self.path / "diverged.txt"
 
     def claim(self, recipe):
         """Makes the folder for `recipe`, or checks that it is that recipe's.
@@ -45,7 +47,7 @@ class RunDirectory:
             ValueError: If the folder holds a run of another recipe.
         """
         if self.config.exists():
-            self._check_same(recipe)
+            self.check(recipe)
             return
         with atomic_write(self.config, "w") as file:
             file.write(recipe.to_toml())
@@ -66,7 +68,10 @@ class RunDirectory:
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(f"{now}  {message}\n")
 
-    def _check_same(self, recipe):
+    def check(self, recipe):
+        """Raises a `ValueError` if the folder holds another recipe's run."""
+        if not self.config.exists():
+            return
         theirs, ours = (flat(r.to_dict()) for r in (load(self.config), recipe))
         changed = [
             f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} asked for"

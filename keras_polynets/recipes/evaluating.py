@@ -75,8 +75,7 @@ def top_accuracies(model, examples, top_k, batch_size):
         parts = (slice(start, start + batch_size) for start in starts)
         examples = ((inputs[p], labels[p]) for p in parts)
     ranks = [
-        _rank(_probabilities(model, np.asarray(x)), np.asarray(y))
-        for x, y in examples
+        _rank(_scores(model, np.asarray(x)), np.asarray(y)) for x, y in examples
     ]
     ranks = np.concatenate(ranks)
     shares = {"accuracy": float(np.mean(ranks < 1))}
@@ -85,21 +84,29 @@ def top_accuracies(model, examples, top_k, batch_size):
     }
 
 
-def _probabilities(model, inputs):
+def _scores(model, inputs):
+    """Returns logits, or the mean probabilities over several crops."""
     crops = inputs.shape[1] if inputs.ndim == 5 else 1
     if crops > 1:
         inputs = inputs.reshape((-1, *inputs.shape[2:]))
     logits = model.predict_on_batch(model.preprocessor(inputs))
-    probabilities = keras.ops.softmax(np.asarray(logits, "float32"))
-    probabilities = keras.ops.convert_to_numpy(probabilities)
+    logits = np.asarray(logits, "float32")
+    if crops == 1:
+        return logits
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     return probabilities.reshape((-1, crops, probabilities.shape[-1])).mean(1)
 
 
-def _rank(probabilities, labels):
-    """Returns how many classes are more probable than the right one."""
-    right = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
-    # So that no class is right where a probability is not a number.
-    return np.sum(~(probabilities <= right), axis=1)
+def _rank(scores, labels):
+    """Returns how many classes come before the right one.
+
+    Of equal ones the first does, as for `argmax`; a score that is not a number
+    comes before all.
+    """
+    right = np.take_along_axis(scores, labels[:, np.newaxis], axis=1)
+    classes = np.arange(scores.shape[1])
+    later = (scores == right) & (classes >= labels[:, np.newaxis])
+    return np.sum(~((scores < right) | later), axis=1)
 
 
 def bounds(model, num_samples):

@@ -190,6 +190,16 @@ class Recipe:
             values = _without_defaults(values, type(self)("-").to_dict())
         return toml.dumps(values)
 
+    def portable(self):
+        """Returns the recipe without the folders of this machine.
+
+        Of a path to the data its last part is kept.
+        """
+        name = self.data.name
+        if name.startswith(("/", "~", ".")):
+            name = pathlib.PurePath(name).name
+        return self.replace({"data.name": name, "data.archives": None})
+
     def replace(self, overrides):
         """Returns the recipe with some keys changed.
 

@@ -56,10 +56,7 @@ class History(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **(logs or {}), "learning_rate": self.rate[1]}
         self.rows.append(
-            {
-                key.replace("val_", f"{self.monitored}_", 1): _plain(value)
-                for key, value in row.items()
-            }
+            {self._name(key): _plain(value) for key, value in row.items()}
         )
         with atomic_write(self.directory.history, "w") as file:
             writer = csv.DictWriter(file, self.rows[0], lineterminator="\n")
@@ -67,6 +64,11 @@ class History(keras.callbacks.Callback):
             writer.writerows(self.rows)
         values = (f"{k} {v:.6g}" for k, v in self.rows[-1].items())
         self.directory.write_log(", ".join(values))
+
+    def _name(self, key):
+        if not key.startswith("val_"):
+            return key
+        return f"{self.monitored}_{key.removeprefix('val_')}"
 
     def on_train_end(self, logs=None):
         self.seconds = self._seconds_so_far()

@@ -20,14 +20,16 @@ def scaled(recipe, share):
     epochs = max(1, round(recipe.epochs * share))
 
     def moved(epoch):
-        return max(1, round(epoch * share))
+        return max(1, round(epoch * share)) if epoch else 0
 
     changes = {"epochs": epochs}
-    if recipe.schedule.epochs:
-        steps = sorted(set(map(moved, recipe.schedule.epochs)))
-        changes["schedule.epochs"] = [e for e in steps if e < epochs]
-        if not changes["schedule.epochs"]:
-            changes |= {"schedule": None}
+    schedule = recipe.to_dict()["schedule"]
+    schedule["warmup_epochs"] *= share
+    steps = sorted(set(map(moved, schedule["epochs"])))
+    schedule["epochs"] = [epoch for epoch in steps if epoch < epochs]
+    if steps and not schedule["epochs"]:
+        schedule["name"] = "constant"
+    changes["schedule"] = schedule
     if recipe.projection is not None:
         start = min(moved(recipe.projection.start_epoch), epochs - 1)
         changes["projection.start_epoch"] = start

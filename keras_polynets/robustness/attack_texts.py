@@ -41,12 +41,19 @@ def _boolean(word):
     return {"true": True, "false": False}[word.lower()]
 
 
-def _loss(word):
-    check_loss(word)
-    return word
+def _seed(word):
+    if not 0 <= int(word) < 2**64:
+        raise ValueError
+    return int(word)
 
 
-_COMMON = {"seed": int, "reference_compatible": _boolean}
+# What an option takes, for the error where it received something else.
+_EXPECTED = {
+    int: "an integer",
+    _boolean: "true or false",
+    _seed: "an integer from 0 to 2**64 - 1",
+}
+_COMMON = {"seed": _seed, "reference_compatible": _boolean}
 _STARTS = {**_COMMON, "random_start": _boolean}
 _SIGNED = {"epsilon": float, "steps": int, "step_size": float}
 _AUTO = {"epsilon": float, "steps": int}
@@ -56,7 +63,7 @@ _FORMS = {
     "fgsm": (fgsm, {"epsilon": float}, _STARTS),
     "pgd": (pgd, _SIGNED, _STARTS),
     "tpgd": (tpgd, _SIGNED, _COMMON),
-    "apgd": (apgd, _AUTO, {**_COMMON, "loss": _loss, "restarts": int}),
+    "apgd": (apgd, _AUTO, {**_COMMON, "loss": str, "restarts": int}),
     "apgd_t": (apgd_t, _AUTO, {**_COMMON, "targets": int, "restarts": int}),
 }
 
@@ -107,13 +114,25 @@ def parse_attack(text):
             key: kind(word)
             for (key, kind), word in zip(kinds.items(), numbers, strict=True)
         }
-        settings |= {key: options[key](word) for key, word in named}
-    except (KeyError, ValueError) as error:
-        if "loss of APGD" in str(error):
-            raise
+    except ValueError:
         raise ValueError(
             f"An attack {name!r} is written {name}:{','.join(kinds).upper()}, "
             f"with {len(kinds)} numbers. Received: {text!r}"
         ) from None
+    settings |= {
+        key: _option(name, key, options[key], word) for key, word in named
+    }
+    if "loss" in settings:
+        check_loss(settings["loss"])
     check_settings(**settings)
     return Attack(f"{name}:{values}", function, {"seed": 0} | settings)
+
+
+def _option(name, key, kind, word):
+    try:
+        return kind(word)
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"The option {key!r} of the attack {name!r} must be "
+            f"{_EXPECTED[kind]}. Received: {key}={word}"
+        ) from None

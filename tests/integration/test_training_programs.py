@@ -266,6 +266,11 @@ def test_every_table_names_recipes_that_take_its_trials():
 def test_reproduce_explains_mistakes(recipe_path, capsys):
     assert reproduce.main(["table1"]) == 1
     assert "Did you mean 'table1-pn4'?" in capsys.readouterr().err
+    assert reproduce.main(["table1-pn4", "--no-tuning", "--rows", "a"]) == 1
+    message = "is no comparison and has no --rows, --no-tuning. Leave that out"
+    assert message in capsys.readouterr().err
+    assert reproduce.main(["qresnet20-cifar10-jpeg", "--bounds", "1"]) == 1
+    assert "is no sweep and has no --bounds" in capsys.readouterr().err
     arguments = ["table1-pn4", "--recipe", str(recipe_path), "--epochs", "1"]
     assert reproduce.main(arguments) == 1
     assert "at least 2 epochs, one on each side" in capsys.readouterr().err

@@ -88,12 +88,19 @@ def test_a_trial_that_diverges_is_not_chosen(recipe, tmp_path):
     found = recipes.compare([contender], tmp_path, verbose=0)["wild"]
     assert "not finite" in found["trials"][0]["diverged"]
     assert found["chosen"] == RATES[1]
+    # Who only reports knows of it, and nobody trains it again.
+    for train in ([], None):
+        again = recipes.compare([contender], tmp_path, train=train, verbose=0)
+        assert again["wild"] == found
 
 
 def test_mistakes_are_explained(recipe, tmp_path):
     contender = recipes.Contender("a", recipe)
     with pytest.raises(ValueError, match=r"must name rows of \['a'\]. .*'b'"):
         recipes.compare([contender], tmp_path, train=["b"])
+    twins = [recipes.Contender(name, recipe) for name in ("a, b", "A- b")]
+    with pytest.raises(ValueError, match="differ in letters or digits. .*a, b"):
+        recipes.compare(twins, tmp_path)
     recipe = recipe.replace({"data.validation": 0})
     contender = recipes.Contender("a", recipe, RATES)
     with pytest.raises(ValueError, match="need a recipe with data.validation"):
@@ -103,29 +110,44 @@ def test_mistakes_are_explained(recipe, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_speaker_who_chose_trains_in_the_end(recipe):
-    spoken = recipe.replace(
-        {
-            "data.validation": 0,
-            "data.own_validation": True,
-            "data.split": "speaker:theo,george",
-        }
-    )
-    final = comparing._on_all(spoken)
-    assert final.data.split == "speaker:theo"
+def test_another_recipe_in_the_folder_is_no_result(compared):
+    contenders, folder, _ = compared
+    other = contenders[1].recipe.replace({"optimizer.learning_rate": 0.5})
+    changed = recipes.Contender("as it is", other)
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        recipes.compare([changed], folder, train=[])
+
+
+def test_runs_train_on_what_chose():
+    speech = recipes.load("resnet34_speech.speech_commands")
+    assert speech.schedule.monitor.startswith("val_")
+    final = comparing._final(recipes.Contender("a", speech), {})
     assert not final.holds_out and final.evaluation.test_curve
-    assert comparing._on_all(recipe).data.split == ""
+    assert "val_" + final.schedule.monitor == speech.schedule.monitor
+    digits = recipes.load("resnet34_speech.fsdd_w16_speaker")
+    tested, _ = digits.data.split.split(",")
+    final = comparing._final(recipes.Contender("a", digits), {})
+    assert final.data.split == tested and not final.holds_out
+
+
+def test_a_share_moves_what_a_trial_has_changed():
+    recipe = recipes.load("qresnet20.cifar10_jpeg_w8_transfer")
+    changes = {"transfer.epochs": 8, "epochs": 4, "schedule": {}}
+    final = comparing._final(
+        recipes.Contender("a", recipe, (changes,), share=0.5), changes
+    )
+    assert (final.transfer.epochs, final.epochs) == (4, 2)
 
 
 def test_records_name_no_folder(recipe):
     named = recipe.replace(
         {"data.name": "/somewhere/cifar10.zip", "data.archives": "/elsewhere"}
     )
-    known = comparing._portable(named)["data"]
+    known = named.portable().to_dict()["data"]
     assert known["name"] == "cifar10.zip" and "archives" not in known
     assert (known["validation"], known["validation_seed"]) == (1000, 0)
     emnist = recipe.replace({"data.name": "emnist/letters"})
-    assert comparing._portable(emnist)["data"]["name"] == "emnist/letters"
+    assert emnist.portable().data.name == "emnist/letters"
 
 
 def test_spread():
@@ -155,6 +177,13 @@ def test_scaling_moves_every_phase():
     assert least.schedule.epochs == (1,)
     single = scaled(recipe, 0.01)
     assert single.epochs == 1 and single.schedule.name == "constant"
+    from_the_start = recipe.replace(
+        {"projection.start_epoch": 0, "schedule.warmup_epochs": 4}
+    )
+    least = scaled(from_the_start, 0.02)
+    assert least.projection.start_epoch == 0
+    assert scaled(from_the_start, 0.5).schedule.warmup_epochs == 2
+    assert scaled(from_the_start, 0.01).schedule.warmup_epochs == 0.04
     transfer = recipes.load("qresnet20.cifar10_jpeg_w8_transfer")
     half = scaled(transfer, 0.5)
     assert (half.epochs, half.transfer.epochs) == (2, 2)

@@ -179,6 +179,16 @@ def test_top_accuracies():
     assert nothing == {"accuracy": 0, "top_5_accuracy": 0}
 
 
+def test_of_equal_scores_the_first_is_right():
+    scores = np.array([[1.0, 0, 0, 0], [0, 0, 0, 0], [np.nan, 1, 0, 0]])
+    ranks = [evaluating._rank(scores, np.full(3, label)) for label in range(4)]
+    assert np.transpose(ranks).tolist() == [
+        [0, 1, 2, 3],
+        [0, 1, 2, 3],
+        [4, 1, 2, 3],
+    ]
+
+
 def test_probabilities_of_crops_are_averaged():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(30, 10, 1, 1, 4)) * 3

@@ -43,6 +43,16 @@ weight = 0.1
 """
 
 
+@pytest.fixture(autouse=True)
+def determinism_ends():
+    """Gives the tests after these their operations back."""
+    yield
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
+
+
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "recipe.toml"

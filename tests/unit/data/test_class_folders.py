@@ -81,7 +81,7 @@ def test_reads_every_form(kind, tmp_path):
     assert data.x_test[:, 0, 0, 0].tolist() == [6, 7, 8, 9]
     assert data.y_test.tolist() == [0, 0, 1, 1]
     assert data.class_names == CLASSES
-    assert str(tmp_path) in data.source
+    assert data.name in data.source and str(tmp_path) not in data.source
 
 
 def test_folder_above_the_splits_is_allowed_in_archives(tmp_path):

@@ -95,3 +95,12 @@ def test_a_clip_has_a_fixed_length():
     np.testing.assert_array_equal(clip, WAVE[:300])
     clip = wav.fitted(WAVE, 400)
     np.testing.assert_array_equal(clip, np.pad(WAVE, (0, 79)))
+
+
+def test_floats_are_scaled_and_whole_numbers_are_not():
+    np.testing.assert_array_equal(
+        wav.fitted(np.array([0.5, -0.3, 0.9]), 4, 1.0), [16384, -9830, 29490, 0]
+    )
+    np.testing.assert_array_equal(
+        wav.fitted(np.array([500, -300], "int64"), 4, 1.0), [500, -300, 0, 0]
+    )

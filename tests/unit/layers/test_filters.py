@@ -63,6 +63,13 @@ def test_agree_with_scipy(size, padding):
     np.testing.assert_allclose(apply(gaussian, images), expected, atol=1e-6)
 
 
+def test_images_must_have_the_pixels_that_they_go_on_with():
+    images = np.zeros((1, 2, 5, 1), "float32")
+    assert apply(layers.MedianFilter2D(3), images).shape == images.shape
+    with pytest.raises(ValueError, match=r"at least \(3, 3\) pixels.*2, 5"):
+        layers.MedianFilter2D(5)(images)
+
+
 def test_a_window_of_one_pixel_changes_nothing():
     images = np.random.default_rng(2).normal(size=(2, 5, 5, 1))
     for layer in (layers.MedianFilter2D(1), layers.GaussianFilter2D(1)):

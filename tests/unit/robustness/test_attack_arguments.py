@@ -230,7 +230,13 @@ def test_texts_with_options(text, function, settings):
         ("apgd:0.1,9,restarts=0", "`restarts` must be an integer of at lea"),
         ("apgd_t:0.1,9,targets=0", "`targets` must be an integer of at leas"),
         ("apgd:0.1,9,start=1", "Unknown option of the attack 'apgd' 'start'"),
-        ("fgsm:0.1,random_start=yes", "is written fgsm:EPSILON"),
+        (
+            "fgsm:0.1,random_start=yes",
+            "'random_start' of the attack 'fgsm' must be true or false. "
+            "Received: random_start=yes",
+        ),
+        ("pgd:0.1,2,0.1,seed=-1", "'seed' .* an integer from 0 to 2"),
+        ("apgd:0.1,9,restarts=x", "'restarts' .* must be an integer. Received"),
     ],
 )
 def test_malformed_texts_are_explained(text, message):
