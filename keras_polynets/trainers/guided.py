@@ -207,9 +207,7 @@ class GuidedDenoising(InputTraining):
         else:
             labels = class_labels(y, clean.shape[-1])
         x = self.change_images(x, labels)
-        clean, y, weights = map(
-            self._in_order_of_attacks, (clean, y, weights)
-        )
+        clean, y, weights = map(self._in_order_of_attacks, (clean, y, weights))
         return {"prepared": x, "clean": clean}, y, weights
 
     def _in_order_of_attacks(self, values):
