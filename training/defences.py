@@ -101,17 +101,19 @@ def measure(model, defended, test):
     return row
 
 
-def measure_all(limit, validation):
+def measure_all(limit, validation, name):
     """Returns everything that the page says.
 
     Args:
         limit: Integer, how many test images.
         validation: Integer, how many validation images choose the filters.
+        name: String, what `data.load` takes for the set that they are of.
     """
     model = zoo.load(CLASSIFIER)
     sample = data.load("fashion_mnist_sample")
     test = sample.x_test[:limit], sample.y_test[:limit]
-    held_out = examples.examples_of(recipes.load(CLASSIFIER)).validation
+    recipe = recipes.load(CLASSIFIER, [f"data.name={name}"])
+    held_out = examples.examples_of(recipe).validation
     chosen, trials = choose(model, [part[:validation] for part in held_out])
     defences = {"none": None, **chosen, "guided denoiser": zoo.load(DENOISER)}
     rows = {}
@@ -197,10 +199,11 @@ def main(argv=None):
     parser.add_argument(
         "--page", type=pathlib.Path, default=docs / "defences.md"
     )
+    parser.add_argument("--data", default="fashion_mnist")
     parser.add_argument("--limit", type=int, default=2000)
     parser.add_argument("--validation", type=int, default=1000)
     arguments = parser.parse_args(argv)
-    found = measure_all(arguments.limit, arguments.validation)
+    found = measure_all(arguments.limit, arguments.validation, arguments.data)
     with atomic_write(arguments.results, "w") as file:
         json.dump(found, file, indent=1, ensure_ascii=False)
         file.write("\n")
