@@ -9,7 +9,7 @@ under attacks on the bare network that do not see it. The windows of the
 filters, which the paper leaves open, are those with the best accuracy under
 FGSM-0.1 through the filter on the first validation images of the recipe.
 
-Writes `docs/results/defences.json` and `docs/defences.md`. Takes five minutes
+Writes `docs/results/defences.json` and `docs/defences.md`. Takes three minutes
 on two CPU cores.
 """
 
