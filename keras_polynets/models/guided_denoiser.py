@@ -61,7 +61,8 @@ class GuidedDenoiser(Denoiser):
 
     Reference:
         - Liao et al., "Defense against Adversarial Attacks Using High-Level
-          Representation Guided Denoiser", CVPR 2018, Section 4.1 (DUNET).
+          Representation Guided Denoiser", CVPR 2018: the additive U-Net
+          (DUNET).
         - Zhu et al., "Controlling the Complexity and Lipschitz Constant
           improves Polynomial Nets", ICLR 2022, Appendix H.9.
     """

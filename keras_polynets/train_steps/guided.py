@@ -19,7 +19,7 @@ def logit_guided_loss(logits, clean):
 
     Reference:
         - Liao et al., "Defense against Adversarial Attacks Using High-Level
-          Representation Guided Denoiser", CVPR 2018, equation 7 with the
-          logits as the layer (LGD).
+          Representation Guided Denoiser", CVPR 2018: the logits guided
+          denoiser (LGD).
     """
     return ops.sum(ops.abs(logits - ops.stop_gradient(clean)), axis=-1)
