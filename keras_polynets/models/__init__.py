@@ -1,6 +1,7 @@
 """Model families: Keras models built out of the layers."""
 
 from keras_polynets.models.conv_polynomial_net import ConvPolynomialNet
+from keras_polynets.models.guided_denoiser import GuidedDenoiser
 from keras_polynets.models.polynomial_net import PolynomialNet
 from keras_polynets.models.quadratic_autoencoder import DenoisingAutoencoder
 from keras_polynets.models.resnet import ResNet
@@ -10,6 +11,7 @@ from keras_polynets.models.zoo_model import ZooModel
 __all__ = [
     "ConvPolynomialNet",
     "DenoisingAutoencoder",
+    "GuidedDenoiser",
     "PolynomialNet",
     "ResNet",
     "VGG",

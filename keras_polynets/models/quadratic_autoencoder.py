@@ -1,21 +1,19 @@
 """Residual autoencoder for the denoising of images, quadratic or not."""
 
 import keras
-import numpy as np
 from keras import activations
 
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.layers import QuadraticConv2DTranspose
-from keras_polynets.metrics import PeakSignalToNoiseRatio
-from keras_polynets.models.zoo_model import ZooModel
+from keras_polynets.models.denoiser import Denoiser
 
 # He et al.'s variance, of a standard deviation a hundredth as large.
 LAST_SCALE = 2e-4
 
 
 @keras.saving.register_keras_serializable(package="keras_polynets")
-class DenoisingAutoencoder(ZooModel):
+class DenoisingAutoencoder(Denoiser):
     """Autoencoder whose output is the image without its noise.
 
     `depth` convolutions, then as many transposed ones, all of stride 1 and
@@ -155,44 +153,6 @@ class DenoisingAutoencoder(ZooModel):
             dtype=policy,
             **{"input_range": (0.0, 1.0)} | kwargs,
         )
-
-    def make_loss(self):
-        """Returns the mean squared error."""
-        return keras.losses.MeanSquaredError()
-
-    def make_metrics(self):
-        """Returns the peak signal-to-noise ratio of `input_range`."""
-        low, high = map(np.asarray, self.input_range)
-        return [PeakSignalToNoiseRatio(float(np.max(high - low)))]
-
-    def served_outputs(self, outputs):
-        """Names the outputs: `"denoised"`, images in `data_range`.
-
-        Args:
-            outputs: Float32 tensor, what the model gives.
-
-        Returns:
-            Dictionary from a name to a tensor.
-        """
-        return {"denoised": self.to_data_range(outputs)}
-
-    def to_data_range(self, images):
-        """Takes images from `input_range` to `data_range`.
-
-        The inverse of the preprocessor, without rounding and clipping.
-
-        Args:
-            images: Float tensor or array of images in `input_range`.
-
-        Returns:
-            The images in `data_range`.
-        """
-        (low, high), (data_low, data_high) = (
-            map(np.asarray, pair)
-            for pair in (self.input_range, self.data_range)
-        )
-        scale = (data_high - data_low) / (high - low)
-        return images * scale + (data_low - scale * low)
 
 
 def _check_size(input_shape, kernel_size):

@@ -9,6 +9,8 @@ from keras_polynets.robustness.auto_attacks import apgd_t
 from keras_polynets.robustness.bounds import lipschitz_bound
 from keras_polynets.robustness.bounds import propagate
 from keras_polynets.robustness.certifier import Certifier
+from keras_polynets.robustness.defences import DefendedModel
+from keras_polynets.robustness.defences import defend
 from keras_polynets.robustness.enclosures import enclose
 from keras_polynets.robustness.evaluation import robust_accuracy
 from keras_polynets.robustness.extents import Extent
@@ -22,11 +24,13 @@ from keras_polynets.robustness.rademacher import rademacher_bound
 
 __all__ = [
     "Certifier",
+    "DefendedModel",
     "Extent",
     "LiftedNorms",
     "apgd",
     "apgd_t",
     "certified_accuracy",
+    "defend",
     "enclose",
     "fgsm",
     "lifted_norms",

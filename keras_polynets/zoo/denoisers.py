@@ -1,6 +1,7 @@
 """The networks that take the noise out of images."""
 
 from keras_polynets.models import DenoisingAutoencoder
+from keras_polynets.models import GuidedDenoiser
 from keras_polynets.zoo.registry import register
 
 QUADRATIC = {
@@ -36,5 +37,31 @@ def test_denoiser(**kwargs):
             "activation": "leaky_relu",
             **small,
         }
+        | kwargs
+    )
+
+
+GUIDED = {
+    "family": "guided denoisers",
+    "task": "image denoising",
+    "paper": (
+        "Liao et al., Defense against Adversarial Attacks Using High-Level "
+        "Representation Guided Denoiser, CVPR 2018"
+    ),
+}
+
+
+@register(**GUIDED, parameters=66_697)
+def guided_denoiser(**kwargs):
+    """U-Net that takes adversarial noise out of images before a classifier."""
+    return GuidedDenoiser(**{"name": "guided_denoiser"} | kwargs)
+
+
+@register(**GUIDED, parameters=348)
+def test_guided_denoiser(**kwargs):
+    """Toy member of the guided denoisers, for tests."""
+    small = {"input_shape": (8, 8, 1), "filters": (3, 4), "blocks": 1}
+    return GuidedDenoiser(
+        **{"name": "test_guided_denoiser", "activation": "leaky_relu", **small}
         | kwargs
     )
