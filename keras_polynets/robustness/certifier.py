@@ -146,6 +146,8 @@ class Certifier:
     def _global(self, images, labels, epsilon):
         x, lower, upper = self._boxes(images, epsilon)
         values = self._network.outputs(x, x, "interval").values
+        # The other points of the ball are rounded too, and worse where larger.
+        ball = self._network.outputs(lower, upper, "interval").values
         labels = self._labels(values, labels)
         ends = self._range(lower, upper)
         peak = max(float(np.abs(end).max()) for end in ends)
@@ -154,7 +156,7 @@ class Certifier:
         margins = np.take_along_axis(logits, labels[:, None], 1) - logits
         # A bound that overflowed bounds nothing, but a ball of one point.
         moved = epsilon * lipschitz if epsilon > 0 else 0.0
-        return _smallest(margins - moved, values, labels)
+        return _smallest(margins - moved, ball, labels)
 
     def _range(self, lower, upper):
         ends = self._low, self._high
