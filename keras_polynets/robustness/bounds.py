@@ -325,3 +325,22 @@ def chain(model):
             )
         operations.append(nodes[0].operation)
     return operations
+
+
+def leaves(model):
+    """Yields the layers of a chain, those inside of models and products too.
+
+    Args:
+        model: A built model, or a layer, which is its own leaf.
+
+    Raises:
+        ValueError: As `chain`.
+    """
+    if isinstance(model, keras.Model):
+        for operation in chain(model):
+            yield from leaves(operation)
+    elif isinstance(model, layers.ProdPoly):
+        for polynomial in model.polynomials:
+            yield from leaves(polynomial)
+    else:
+        yield model

@@ -78,7 +78,9 @@ def rademacher_bound(model, num_samples, p=np.inf, radius=None):
             f"bounds the Rademacher complexity. Received: p={p!r}"
         )
     scale = bounds.input_region(model, p, radius).radius
-    maps = [layer for layer in _leaves(model) if not _has_norm_one(layer, p)]
+    maps = [
+        layer for layer in bounds.leaves(model) if not _has_norm_one(layer, p)
+    ]
     if not maps:
         raise ValueError(f"Model {model.name!r} has no layer with weights.")
     degree, lifted, forms = 1, 1.0, []
@@ -113,17 +115,6 @@ def _form(layer, scale, p, constant):
         constant |= isinstance(layer, layers.NCPSkip)
         constant |= bool(theorems.output_map(layer).bias.any())
     return theorems.product_form(layer, scale, p, constant)
-
-
-def _leaves(model):
-    if isinstance(model, keras.Model):
-        for operation in bounds.chain(model):
-            yield from _leaves(operation)
-    elif isinstance(model, layers.ProdPoly):
-        for polynomial in model.polynomials:
-            yield from _leaves(polynomial)
-    else:
-        yield model
 
 
 def _has_norm_one(layer, p):

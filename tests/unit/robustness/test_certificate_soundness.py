@@ -27,3 +27,37 @@ def test_global_margin_knows_the_rounding_inside_the_ball():
         assert (found == 1).all() or margin[0] <= 0
         # Each logit is a sum of 100 terms of up to 1,000.
         assert margin[0] < -1e-3
+
+
+def test_a_last_map_at_several_positions_bounds_each_logit():
+    # The logits are the same function of different inputs: their difference
+    # moves although the rows of the matrix do not differ.
+    model = keras.Sequential(
+        [
+            keras.Input((10, 4)),
+            keras.layers.Dense(1),
+            keras.layers.Flatten(),
+        ]
+    )
+    kernel = np.array([[0.5], [-1.0], [2.0], [-0.25]], "float32")
+    model.set_weights([kernel, np.zeros(1)])
+    x = np.zeros((1, 10, 4), "float32")
+    x[0, 0] = 0.05 * np.sign(kernel[:, 0])
+    # The margin is 0.05 ||w||_1, and a change of epsilon takes 2 epsilon of it.
+    certifier = Certifier(model, RANGE)
+    for epsilon, sign in ((0.02, 1), (0.03, -1), (0.5, -1)):
+        for method in ("global", "affine", "auto"):
+            margins = certifier.margins(x, np.array([0]), epsilon, method)
+            expected = (0.05 - 2 * epsilon) * 3.75
+            np.testing.assert_allclose(margins, [expected], atol=1e-5)
+            assert np.sign(margins[0]) == sign
+
+
+def test_more_logits_than_rows_of_the_last_matrix():
+    model = keras.Sequential(
+        [keras.Input((2, 4)), keras.layers.Dense(5), keras.layers.Flatten()]
+    )
+    x, labels = np.zeros((3, 2, 4), "float32"), np.array([0, 1, 7])
+    margins = Certifier(model, RANGE).margins(x, labels, 0.01, "global")
+    largest = np.abs(model.get_weights()[0]).sum(axis=0).max()
+    np.testing.assert_allclose(margins, [-0.02 * largest] * 3, rtol=1e-4)
