@@ -169,7 +169,9 @@ def of_operation(operation, args, kwargs):
         return concatenated(list(x), operation.axis)
     if name in COPYING_OPERATIONS:
         gather = layer_maps.gather(
-            lambda y: operation(y, *args[1:], **kwargs), x.shape
+            lambda y: operation(y, *args[1:], **kwargs),
+            x.shape,
+            f"operation {operation.name!r}, a {name}",
         )
         return x.through(linear_maps.Affine(gather), 0.0)
     raise NotImplementedError(
