@@ -26,6 +26,10 @@ UNIT_ROUNDOFFS = {
 }
 
 
+# They change nothing in inference, but for the dtype.
+_IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
+
+
 def unit_roundoff(layer):
     """Returns the unit roundoff of the arithmetic of a layer."""
     return UNIT_ROUNDOFFS[layer.compute_dtype]
@@ -59,8 +63,8 @@ def enclose(layer, x, affine):
     ... def _(layer: Cube, x, affine):
     ...     return x * x * x
     """
-    if type(layer) in NOISE:
-        return x
+    if type(layer) in _IDLE:
+        return _cast(layer, [x])[0]
     if type(layer) in AFFINE - layer_maps.TWO_STAGES:
         outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
         return _activated(layer, outputs)
@@ -99,7 +103,12 @@ def _(layer, x, affine):
     return _activated(layer, x)
 
 
-@enclose.register(ScalarGate | PadShortcut)
+@enclose.register(
+    ScalarGate
+    | PadShortcut
+    | layers.BatchNormalization
+    | layers.GaussianFilter2D
+)
 def _(layer, x, affine):
     return x.through(affine(layer, x.shape), unit_roundoff(layer))
 
