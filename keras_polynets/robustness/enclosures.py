@@ -32,7 +32,26 @@ _IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
 
 def unit_roundoff(layer):
     """Returns the unit roundoff of the arithmetic of a layer."""
-    return UNIT_ROUNDOFFS[layer.compute_dtype]
+    return roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
+
+
+def roundoff_of(dtype, name):
+    """Returns the unit roundoff of a dtype.
+
+    Args:
+        dtype: String.
+        name: String, what computes in it, for the message.
+
+    Raises:
+        ValueError: If it is not one of floats.
+    """
+    if dtype not in UNIT_ROUNDOFFS:
+        raise ValueError(
+            f"Bounds exist for the dtypes {', '.join(UNIT_ROUNDOFFS)}. "
+            f"Received: {name} of dtype {dtype}. Build it with floats, for "
+            "example `keras.Input(shape, dtype='float32')`."
+        )
+    return UNIT_ROUNDOFFS[dtype]
 
 
 @functools.singledispatch
@@ -100,7 +119,7 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.Activation)
 def _(layer, x, affine):
-    return _activated(layer, x)
+    return _activated(layer, *_cast(layer, [x]))
 
 
 @enclose.register(
@@ -216,6 +235,7 @@ def _(layer: layers.QuadraticLayer, x, affine):
 
 def _through(layer, x, affine):
     return x.through(affine(layer, x.shape), unit_roundoff(layer))
+    (x,) = _cast(layer, [x])
 
 
 def _factors(layer, x, affine):

@@ -11,6 +11,14 @@ from keras_polynets.robustness import linear_maps
 # each of the network: they are added to its unit roundoff.
 _OWN = 2.0**-49
 
+# The largest numbers of the arithmetics of a unit roundoff: float16, bfloat16,
+# float32 and float64.
+_LARGEST = {
+    2.0**-11: 65504.0,
+    2.0**-8: (2 - 2.0**-7) * 2.0**127,
+    2.0**-24: (2 - 2.0**-23) * 2.0**127,
+    2.0**-53: np.finfo("float64").max,
+}
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -31,7 +39,8 @@ class Interval:
         rounding: Array, a bound of the rounding error with which the network
             computes the map, anywhere in the ball: `k u / (1 - k u)` times
             the sum of the absolute terms, for sums of `k` terms in any order
-            in arithmetic of unit roundoff `u`.
+            in arithmetic of unit roundoff `u`. Infinity where numbers may
+            exceed the largest one of the arithmetic.
         unit: Float, the unit roundoff of the layer that computes the map.
         source: Pair of the enclosure and the `linear_maps.Affine` that it
             comes from, `None` where it is no affine map of another.
@@ -75,15 +84,29 @@ class Interval:
             np.stack([radius, self.rounding + growth * self.magnitude])
         )
         return Interval(
+        rounding = rounding + growth * affine.bias_terms
+        unit = unit or self.unit
+        # It is at least `growth` times the sum of the absolute terms, which
+        # spares float32 the closer look.
+        if unit > 2.0**-24 or not (rounding <= growth * 1e30).all():
+            rounding = _within(rounding, self._terms(affine, growth), unit)
             centre + bias,
             middle + bias - radius,
             middle + bias + radius,
-            rounding + growth * affine.bias_terms,
-            unit or self.unit,
+            rounding,
+            unit,
             (self, affine),
         )
 
     def cast(self, unit):
+    def _terms(self, affine, growth):
+        """Returns bounds of all weights, terms and partial sums of a map."""
+        ones = np.ones_like(self.magnitude)
+        sizes = np.stack([ones, self.magnitude])
+        weights, terms = affine.linear.absolute().apply(sizes)
+        terms = terms + affine.bias_terms
+        return np.maximum(weights, (1 + growth) * terms)
+
         """Returns the map as a layer of another dtype takes it.
 
         Args:
@@ -93,6 +116,7 @@ class Interval:
             return self
         rounding = self.rounding + _unit(unit) * self.magnitude
         return dataclasses.replace(self, rounding=rounding, unit=unit)
+        rounding = _within(rounding, self.magnitude, unit)
 
     def __add__(self, other):
         if isinstance(other, Product):
@@ -135,18 +159,23 @@ class Interval:
             self.centre + constant,
             self.lower + constant,
             self.upper + constant,
-            self.rounding + _unit(self.unit) * size,
+            _within(self.rounding + error * size, size, self.unit),
             self.unit,
         )
 
     def _scaled(self, factor):
         ends = factor * self.lower, factor * self.upper
-        rounding = np.abs(factor) * self.rounding
+        # The factor is rounded to the arithmetic too. A sign is exact.
+        error = 0.0 if abs(factor) == 1 else _growth(2, self.unit)
+        size = abs(factor) * self.magnitude
+        rounding = abs(factor) * self.rounding + error * size
         return Interval(
             factor * self.centre,
             np.minimum(*ends),
             np.maximum(*ends),
-            rounding + _unit(self.unit) * np.abs(factor) * self.magnitude,
+            _within(rounding, np.maximum(size, abs(factor)), self.unit),
+        # The constant is rounded to the arithmetic too.
+        error = _growth(2, self.unit)
             self.unit,
         )
 
@@ -283,11 +312,24 @@ def _growth(terms, unit):
 
 
 def _rounding_of_sum(x, y, unit):
-    error = _unit(unit) * (x.magnitude + y.magnitude)
-    return x.rounding + y.rounding + error
+    size = x.magnitude + y.magnitude
+    return _within(x.rounding + y.rounding + _unit(unit) * size, size, unit)
 
 
 def _rounding_of_product(x, y, unit):
     # |(x + dx)(y + dy) - xy|, with the magnitudes including dx and dy.
     error = x.magnitude * y.rounding + y.magnitude * x.rounding
-    return error + _unit(unit) * x.magnitude * y.magnitude
+    size = x.magnitude * y.magnitude
+    return _within(error + _unit(unit) * size, size, unit)
+def _within(rounding, size, unit):
+    """Returns a rounding error, infinity where numbers overflow.
+
+    Args:
+        rounding: Array, the error without overflow.
+        size: Array, a bound of the numbers on the way, with their errors.
+        unit: Float, the unit roundoff of the arithmetic.
+    """
+    largest = _LARGEST.get(unit, np.inf)
+    return np.where((1 + unit) * size <= largest, rounding, np.inf)
+
+

@@ -16,6 +16,7 @@ from keras_polynets.robustness import taylor_forms
 from keras_polynets.robustness.enclosures import UNIT_ROUNDOFFS
 from keras_polynets.robustness.enclosures import concatenated
 from keras_polynets.robustness.enclosures import enclose
+from keras_polynets.robustness.enclosures import roundoff_of
 from keras_polynets.robustness.intervals import Interval
 
 # Operations that copy components of their first argument.
@@ -90,6 +91,10 @@ class Network:
         if isinstance(model, keras.Model):
             graphs.check_graph(model)
         self.model = model
+        self._unit = UNIT_ROUNDOFFS["float32"]
+        if isinstance(model, keras.Model):
+            dtype = model.inputs[0].dtype
+            self._unit = roundoff_of(dtype, f"Model {model.name!r} with inputs")
         self.affine = Maps()
         self._shared = linear_parts.Shared()
 
@@ -101,17 +106,18 @@ class Network:
             upper: The upper ends.
             method: `"interval"` or `"affine"`.
         """
-        # What the network is given is exact, and has no rounding error.
-        unit = UNIT_ROUNDOFFS["float32"]
-        if isinstance(self.model, keras.Model):
-            unit = UNIT_ROUNDOFFS[self.model.inputs[0].dtype]
+        # What the network is given is exact in float32.
+        exact = UNIT_ROUNDOFFS["float32"]
+        unit = min(self._unit, exact)
         if method == "interval":
-            centre, exact = (lower + upper) / 2, np.zeros_like(lower)
-            x = Interval(centre, lower, upper, exact, unit)
+            centre, zeros = (lower + upper) / 2, np.zeros_like(lower)
+            x = Interval(centre, lower, upper, zeros, unit)
         else:
             self._shared.restart()
             x = taylor_forms.of_ball(lower, upper, self._shared, unit)
-        values = intervals.evaluated(self._run(x))
+        # Rounding errors are infinite where numbers overflow.
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = intervals.evaluated(self._run(x.cast(self._unit)))
         size = math.prod(values.shape)
         if values.source is None:
             rows = np.eye(size).reshape(size, *values.shape)
