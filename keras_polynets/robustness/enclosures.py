@@ -216,6 +216,7 @@ def _(layer: layers.ProdPoly, x, affine):
 
 @enclose.register
 def _(layer: layers.QuadraticLayer, x, affine):
+    (x,) = _cast(layer, [x])
     maps = {}
     for role, branch in layer.branches().items():
         y = _through(branch, x * x if role == "power" else x, affine)
@@ -235,7 +236,6 @@ def _(layer: layers.QuadraticLayer, x, affine):
 
 def _through(layer, x, affine):
     return x.through(affine(layer, x.shape), unit_roundoff(layer))
-    (x,) = _cast(layer, [x])
 
 
 def _factors(layer, x, affine):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from keras_polynets.robustness import linear_maps
 # What is computed here in float64 has rounding errors of its own, a few for
 # each of the network: they are added to its unit roundoff.
 _OWN = 2.0**-49
-
 # The largest numbers of the arithmetics of a unit roundoff: float16, bfloat16,
 # float32 and float64.
 _LARGEST = {
@@ -19,6 +19,7 @@ _LARGEST = {
     2.0**-24: (2 - 2.0**-23) * 2.0**127,
     2.0**-53: np.finfo("float64").max,
 }
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -83,13 +84,13 @@ class Interval:
         radius, rounding = linear.absolute().apply(
             np.stack([radius, self.rounding + growth * self.magnitude])
         )
-        return Interval(
         rounding = rounding + growth * affine.bias_terms
         unit = unit or self.unit
         # It is at least `growth` times the sum of the absolute terms, which
         # spares float32 the closer look.
         if unit > 2.0**-24 or not (rounding <= growth * 1e30).all():
             rounding = _within(rounding, self._terms(affine, growth), unit)
+        return Interval(
             centre + bias,
             middle + bias - radius,
             middle + bias + radius,
@@ -98,7 +99,6 @@ class Interval:
             (self, affine),
         )
 
-    def cast(self, unit):
     def _terms(self, affine, growth):
         """Returns bounds of all weights, terms and partial sums of a map."""
         ones = np.ones_like(self.magnitude)
@@ -107,6 +107,7 @@ class Interval:
         terms = terms + affine.bias_terms
         return np.maximum(weights, (1 + growth) * terms)
 
+    def cast(self, unit):
         """Returns the map as a layer of another dtype takes it.
 
         Args:
@@ -115,15 +116,16 @@ class Interval:
         if unit <= self.unit:
             return self
         rounding = self.rounding + _unit(unit) * self.magnitude
-        return dataclasses.replace(self, rounding=rounding, unit=unit)
         rounding = _within(rounding, self.magnitude, unit)
+        return dataclasses.replace(self, rounding=rounding, unit=unit)
 
     def __add__(self, other):
         if isinstance(other, Product):
             return other + self
         if not isinstance(other, Interval):
-            return self._moved(np.asarray(other, "float64"))
-        return self._sum(other)
+            other = np.asarray(other, "float64")
+            return self.widened(_example(other, self.shape))._moved(other)
+        return self.widened(other.shape)._sum(other.widened(self.shape))
 
     __radd__ = __add__
 
@@ -132,8 +134,9 @@ class Interval:
             return Product(self, other)
         if np.ndim(other) == 0:
             return self._scaled(float(other))
-        scale = linear_maps.Scale(other, self.shape)
-        return self.through(linear_maps.Affine(scale), self.unit)
+        x = self.widened(_example(other, self.shape))
+        scale = linear_maps.Scale(other, x.shape)
+        return x.through(linear_maps.Affine(scale), self.unit)
 
     __rmul__ = __mul__
 
@@ -142,6 +145,20 @@ class Interval:
 
     def __sub__(self, other):
         return self + (other * -1.0)
+
+    def widened(self, shape):
+        """Returns the map repeated along axes of size 1, as tensors are.
+
+        Args:
+            shape: Tuple, that of the example that it meets.
+        """
+        wide = np.broadcast_shapes(self.shape, shape)
+        if wide == self.shape:
+            return self
+        indices = np.arange(math.prod(self.shape)).reshape(self.shape)
+        indices = np.broadcast_to(indices, wide)
+        gather = linear_maps.Gather(indices, self.shape)
+        return self.through(linear_maps.Affine(gather), 0.0)
 
     def _sum(self, other):
         unit = max(self.unit, other.unit)
@@ -154,6 +171,8 @@ class Interval:
         )
 
     def _moved(self, constant):
+        # The constant is rounded to the arithmetic too.
+        error = _growth(2, self.unit)
         size = self.magnitude + np.abs(constant)
         return Interval(
             self.centre + constant,
@@ -174,8 +193,6 @@ class Interval:
             np.minimum(*ends),
             np.maximum(*ends),
             _within(rounding, np.maximum(size, abs(factor)), self.unit),
-        # The constant is rounded to the arithmetic too.
-        error = _growth(2, self.unit)
             self.unit,
         )
 
@@ -230,10 +247,17 @@ class Product:
     def __init__(self, left, right):
         self._operands = left, right
 
+    @property
+    def shape(self):
+        """The shape of an example."""
+        return np.broadcast_shapes(*(x.shape for x in self._operands))
+
     @functools.cached_property
     def value(self):
         """The product itself."""
         left, right = map(evaluated, self._operands)
+        if left.shape != right.shape:
+            left, right = left.widened(right.shape), right.widened(left.shape)
         return left.product(right)
 
     def __getattr__(self, name):
@@ -302,8 +326,25 @@ def _middle(lower, upper):
     return (lower + upper) / 2, (upper - lower) / 2
 
 
+def _example(constant, shape):
+    """Returns the shape of a constant without an axis of the batch."""
+    return np.shape(constant)[max(np.ndim(constant) - len(shape), 0) :]
+
+
 def _unit(unit):
     return unit + _OWN
+
+
+def _within(rounding, size, unit):
+    """Returns a rounding error, infinity where numbers overflow.
+
+    Args:
+        rounding: Array, the error without overflow.
+        size: Array, a bound of the numbers on the way, with their errors.
+        unit: Float, the unit roundoff of the arithmetic.
+    """
+    largest = _LARGEST.get(unit, np.inf)
+    return np.where((1 + unit) * size <= largest, rounding, np.inf)
 
 
 def _growth(terms, unit):
@@ -321,15 +362,3 @@ def _rounding_of_product(x, y, unit):
     error = x.magnitude * y.rounding + y.magnitude * x.rounding
     size = x.magnitude * y.magnitude
     return _within(error + _unit(unit) * size, size, unit)
-def _within(rounding, size, unit):
-    """Returns a rounding error, infinity where numbers overflow.
-
-    Args:
-        rounding: Array, the error without overflow.
-        size: Array, a bound of the numbers on the way, with their errors.
-        unit: Float, the unit roundoff of the arithmetic.
-    """
-    largest = _LARGEST.get(unit, np.inf)
-    return np.where((1 + unit) * size <= largest, rounding, np.inf)
-
-

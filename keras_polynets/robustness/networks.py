@@ -156,6 +156,7 @@ def of_operation(operation, args, kwargs):
     x = args[0]
     if name in ("Add", "Subtract", "Multiply"):
         other = args[1]
+        _check_ranks(operation, x, other)
         if not _is_enclosure(other):
             other = keras.ops.convert_to_numpy(other).astype("float64")
         if not _is_enclosure(x):
@@ -185,6 +186,17 @@ def of_operation(operation, args, kwargs):
         f"{name}. Write it with layers, or as a layer of your own with a rule: "
         "`keras_polynets.robustness.enclose.register`."
     )
+
+
+def _check_ranks(operation, x, other):
+    both = _is_enclosure(x) and _is_enclosure(other)
+    if both and len(x.shape) != len(other.shape):
+        raise NotImplementedError(
+            f"There is no local bound for the operation {operation.name!r} on "
+            "tensors of different ranks, which lays the batch beside another "
+            f"axis. Received: examples of shapes {x.shape} and {other.shape}. "
+            "Reshape them to the same rank."
+        )
 
 
 def _power(x, exponent):
