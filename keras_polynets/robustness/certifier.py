@@ -18,7 +18,9 @@ class Certifier:
     """A classifier whose outputs are bounded around images, batch by batch.
 
     What does not depend on the images is computed once: linear maps, the
-    Jacobian of all that is affine in the input, Lipschitz constants.
+    Jacobian of all that is affine in the input, Lipschitz constants. So a
+    certifier keeps to the weights that the model has at its first batch: make
+    another one after training the model further or loading other weights.
 
     Args:
         model: A built functional or sequential model with one input and one
