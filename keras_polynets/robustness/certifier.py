@@ -130,11 +130,16 @@ class Certifier:
         if method == "global":
             return self._global(images, labels, epsilon)
         margins = self._local(images, labels, epsilon, "affine")
-        if self._pairs.exists:
+        if self.has_global_bound:
             # Interval arithmetic is part of the affine method already.
             others = self._global(images, labels, epsilon)
-            margins = np.fmax(margins, others)
+            margins = best([margins, others])
         return margins
+
+    @property
+    def has_global_bound(self):
+        """Whether there is the bound of the method `"global"`."""
+        return self._pairs.exists
 
     def _local(self, images, labels, epsilon, method):
         _, lower, upper = self._boxes(images, epsilon)
@@ -209,6 +214,16 @@ def check_method(method):
     """Raises a `ValueError` unless there is a method of this name."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
+
+
+def best(margins):
+    """Returns the largest of the bounds of each margin.
+
+    Args:
+        margins: List of arrays `(batch_size,)`, those of several methods. NaN
+            stands for no bound.
+    """
+    return np.fmax.reduce(margins)
 
 
 def _smallest(margins, outputs, labels):
