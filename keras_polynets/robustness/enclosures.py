@@ -165,9 +165,7 @@ def _(layer, x, affine):
 
 def _cast(layer, enclosures):
     """Returns the inputs of a layer in its dtype."""
-    unit = unit_roundoff(layer)
-    # A product stays one, so that it can take in what is added to it.
-    return [x if x.unit >= unit else x.cast(unit) for x in enclosures]
+    return [x.cast(unit_roundoff(layer)) for x in enclosures]
 
 
 @enclose.register(layers.CCP | layers.NCP)

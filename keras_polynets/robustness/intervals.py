@@ -81,15 +81,16 @@ class Interval:
         centre, middle = linear.apply(np.stack([self.centre, middle]))
         # The weights and the input are rounded too, and the bias is a term.
         growth = _growth(linear.terms + 3, unit)
+        given = self.cast(unit)
         radius, rounding = linear.absolute().apply(
-            np.stack([radius, self.rounding + growth * self.magnitude])
+            np.stack([radius, given.rounding + growth * given.magnitude])
         )
         rounding = rounding + growth * affine.bias_terms
         unit = unit or self.unit
         # It is at least `growth` times the sum of the absolute terms, which
         # spares float32 the closer look.
         if unit > 2.0**-24 or not (rounding <= growth * 1e30).all():
-            rounding = _within(rounding, self._terms(affine, growth), unit)
+            rounding = _within(rounding, given._terms(affine, growth), unit)
         return Interval(
             centre + bias,
             middle + bias - radius,
@@ -113,7 +114,7 @@ class Interval:
         Args:
             unit: Float, the unit roundoff of that dtype.
         """
-        if unit <= self.unit:
+        if unit <= self.unit and _largest(unit) >= _largest(self.unit):
             return self
         rounding = self.rounding + _unit(unit) * self.magnitude
         rounding = _within(rounding, self.magnitude, unit)
@@ -263,6 +264,16 @@ class Product:
     def __getattr__(self, name):
         return getattr(self.value, name)
 
+    def cast(self, unit):
+        """Returns the product as a layer of another dtype takes it.
+
+        Args:
+            unit: As in `Interval.cast`.
+        """
+        # It stays one, if that is nothing, to take in what is added to it.
+        value = self.value.cast(unit)
+        return self if value is self.value else value
+
     def __add__(self, other):
         left, right = self._operands
         if left is not right and other is right:
@@ -335,6 +346,10 @@ def _unit(unit):
     return unit + _OWN
 
 
+def _largest(unit):
+    return _LARGEST.get(unit, np.inf)
+
+
 def _within(rounding, size, unit):
     """Returns a rounding error, infinity where numbers overflow.
 
@@ -343,8 +358,7 @@ def _within(rounding, size, unit):
         size: Array, a bound of the numbers on the way, with their errors.
         unit: Float, the unit roundoff of the arithmetic.
     """
-    largest = _LARGEST.get(unit, np.inf)
-    return np.where((1 + unit) * size <= largest, rounding, np.inf)
+    return np.where((1 + unit) * size <= _largest(unit), rounding, np.inf)
 
 
 def _growth(terms, unit):

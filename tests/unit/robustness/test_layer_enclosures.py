@@ -120,6 +120,17 @@ def test_partial_sums_and_weights_that_overflow_have_no_bound():
         assert lower == -np.inf and upper == np.inf
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_inputs_of_a_layer_that_overflow_have_no_bound(dtype):
+    dense = L.Dense(1, use_bias=False, dtype="float16")
+    model = sequential((1,), L.Rescaling(1e5, dtype=dtype), dense)
+    dense.kernel.assign([[1e-3]])
+    certifier = Certifier(model, RANGE)
+    x = np.array([[0.8]], "float32")
+    assert certifier.bounds(x, 0.0) == (-np.inf, np.inf)
+    assert np.isfinite(certifier.bounds(x / 2, 0.0)).all()
+
+
 @pytest.mark.parametrize(
     "function",
     [
