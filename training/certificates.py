@@ -43,7 +43,8 @@ there were: `--limit 1000 --epsilon 0.01 0.03 0.1` for the dense networks, and
 - *affine*: the gradient at the centre of the ball and a bounded remainder.
 
 Certificates speak of the float32 model: the margin has to exceed a bound of the
-rounding errors of both logits, for sums in any order.
+rounding errors of both logits, for sums in any order (not for convolutions by
+the algorithms of Winograd or by Fourier transforms, nor for TF32).
 """
 SLOPES = """
 ## Lipschitz constants
