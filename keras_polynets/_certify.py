@@ -7,10 +7,14 @@ import numpy as np
 from keras_polynets import _arguments
 from keras_polynets import _console as console
 from keras_polynets import robustness
+from keras_polynets._errors import check_positive_integer
+from keras_polynets.robustness import bounds
 from keras_polynets.robustness import certifier
 from keras_polynets.robustness import evaluation
+from keras_polynets.robustness import rademacher
 
-METHODS = ("global", "interval", "affine", "auto")
+# The best of all of them comes last.
+METHODS = (*certifier.METHODS[1:], certifier.METHODS[0])
 
 
 def add_arguments(command):
@@ -56,6 +60,9 @@ def run(arguments, load):
     """
     for epsilon in arguments.epsilon:
         certifier.check_epsilon(epsilon)
+    check_positive_integer("samples", arguments.samples)
+    if arguments.radius is not None:
+        bounds.check_radius(arguments.radius)
     model = load(arguments)
     result = {
         "model": arguments.model,
@@ -65,32 +72,28 @@ def run(arguments, load):
         "samples": arguments.samples,
     }
     if arguments.epsilon:
-        missing = result["lipschitz_bound"] is None
-        methods = METHODS[1:] if missing else METHODS
+        # Certificates are of the ℓ∞ norm, whatever `--p` is.
+        known = robustness.Certifier(model).has_global_bound
+        methods = METHODS if known else METHODS[1:]
         result |= _certificates(arguments, model, methods)
     return result
 
 
 def _global_bounds(arguments, model):
-    # Branching models have local bounds only: fatal without any of them.
-    defined = _defined if arguments.epsilon else lambda f, *rest: f(*rest)
     region = arguments.p, arguments.radius
-    lipschitz = defined(robustness.lipschitz_bound, model, *region)
+    if arguments.epsilon:
+        # Branching models have local bounds only.
+        return rademacher.global_bounds(model, arguments.samples, *region)
+    complexity = None
     # The paper bounds the complexity for these two norms.
-    rademacher = None
     if arguments.p in (2, math.inf):
-        rademacher = defined(
-            robustness.rademacher_bound, model, arguments.samples, *region
+        complexity = robustness.rademacher_bound(
+            model, arguments.samples, *region
         )
-    return {"lipschitz_bound": lipschitz, "rademacher_bound": rademacher}
-
-
-def _defined(function, *arguments):
-    """Returns a bound, `None` where there is none of the model."""
-    try:
-        return function(*arguments)
-    except (NotImplementedError, ValueError):
-        return None
+    return {
+        "lipschitz_bound": robustness.lipschitz_bound(model, *region),
+        "rademacher_bound": complexity,
+    }
 
 
 def _certificates(arguments, model, methods):
@@ -124,8 +127,8 @@ def _certificates(arguments, model, methods):
 def _median(model, images, epsilon):
     """Returns the median of the local Lipschitz bounds of stored images."""
     inputs = evaluation.model_inputs(model, images)
-    bounds = robustness.local_lipschitz_bound(model, inputs, epsilon)
-    return float(np.median(bounds))
+    found = robustness.local_lipschitz_bound(model, inputs, epsilon)
+    return float(np.median(found))
 
 
 def show(result):

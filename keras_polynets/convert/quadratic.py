@@ -9,6 +9,7 @@ from keras_polynets.convert.assignments import assign
 from keras_polynets.convert.assignments import assignments
 from keras_polynets.convert.report import report
 from keras_polynets.convert.rewriting import rewrite
+from keras_polynets.layers import BatchNormalization
 from keras_polynets.layers import QuadraticConv1D
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.layers import QuadraticConv2DTranspose
@@ -175,6 +176,8 @@ def _obstacle(layer):
         return "it is quadratic already"
     if isinstance(layer, _DEPTHWISE):
         return "depthwise convolutions have no quadratic form"
+    if type(layer) is BatchNormalization:
+        return None
     if not type(layer).__module__.startswith("keras."):
         return "a custom layer, whose formula is not known"
     if has_matrix(layer):

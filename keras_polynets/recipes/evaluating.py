@@ -9,6 +9,7 @@ import numpy as np
 from keras_polynets import robustness
 from keras_polynets._version import __version__
 from keras_polynets.recipes.examples import count
+from keras_polynets.robustness import rademacher
 
 
 def accuracies(model, examples, recipe, verbose):
@@ -111,21 +112,12 @@ def _rank(scores, labels):
 
 def bounds(model, num_samples):
     """Returns the model's bounds for the ∞-norm, `None` where undefined."""
-    return {
-        "lipschitz_bound": _defined(robustness.lipschitz_bound, model),
-        "rademacher_bound": _defined(
-            robustness.rademacher_bound, model, num_samples
-        ),
-    }
-
-
-def _defined(bound, *arguments):
-    try:
-        value = float(bound(*arguments))
-    except (NotImplementedError, ValueError):
-        return None
+    found = rademacher.global_bounds(model, num_samples)
     # JSON has no infinity.
-    return value if np.isfinite(value) else None
+    return {
+        name: value if value is not None and np.isfinite(value) else None
+        for name, value in found.items()
+    }
 
 
 def environment():

@@ -112,12 +112,17 @@ def input_region(model, p, radius):
         size = math.prod(fixed(model.input_shape[1:], p, model))
         return Extent(peak * float(size) ** (1 / p), peak, 1.0)
     radius = 1.0 if radius is None else radius
+    check_radius(radius)
+    return Extent(float(radius), float(radius), 1.0)
+
+
+def check_radius(radius):
+    """Raises a `ValueError` unless a radius is positive and finite."""
     if not (isinstance(radius, numbers.Real) and 0 < radius < np.inf):
         raise ValueError(
             "Argument `radius` must be a positive finite number. "
             f"Received: radius={radius!r}"
         )
-    return Extent(float(radius), float(radius), 1.0)
 
 
 def fixed(dimensions, p, layer):
@@ -325,3 +330,22 @@ def chain(model):
             )
         operations.append(nodes[0].operation)
     return operations
+
+
+def leaves(model):
+    """Yields the layers of a chain, those inside of models and products too.
+
+    Args:
+        model: A built model, or a layer, which is its own leaf.
+
+    Raises:
+        ValueError: As `chain`.
+    """
+    if isinstance(model, keras.Model):
+        for operation in chain(model):
+            yield from leaves(operation)
+    elif isinstance(model, layers.ProdPoly):
+        for polynomial in model.polynomials:
+            yield from leaves(polynomial)
+    else:
+        yield model

@@ -18,7 +18,9 @@ class Certifier:
     """A classifier whose outputs are bounded around images, batch by batch.
 
     What does not depend on the images is computed once: linear maps, the
-    Jacobian of all that is affine in the input, Lipschitz constants.
+    Jacobian of all that is affine in the input, Lipschitz constants. So a
+    certifier keeps to the weights that the model has at its first batch: make
+    another one after training the model further or loading other weights.
 
     Args:
         model: A built functional or sequential model with one input and one
@@ -128,11 +130,16 @@ class Certifier:
         if method == "global":
             return self._global(images, labels, epsilon)
         margins = self._local(images, labels, epsilon, "affine")
-        if self._pairs.exists:
+        if self.has_global_bound:
             # Interval arithmetic is part of the affine method already.
             others = self._global(images, labels, epsilon)
-            margins = np.fmax(margins, others)
+            margins = best([margins, others])
         return margins
+
+    @property
+    def has_global_bound(self):
+        """Whether there is the bound of the method `"global"`."""
+        return self._pairs.exists
 
     def _local(self, images, labels, epsilon, method):
         _, lower, upper = self._boxes(images, epsilon)
@@ -146,6 +153,8 @@ class Certifier:
     def _global(self, images, labels, epsilon):
         x, lower, upper = self._boxes(images, epsilon)
         values = self._network.outputs(x, x, "interval").values
+        # The other points of the ball are rounded too, and worse where larger.
+        ball = self._network.outputs(lower, upper, "interval").values
         labels = self._labels(values, labels)
         ends = self._range(lower, upper)
         peak = max(float(np.abs(end).max()) for end in ends)
@@ -154,7 +163,7 @@ class Certifier:
         margins = np.take_along_axis(logits, labels[:, None], 1) - logits
         # A bound that overflowed bounds nothing, but a ball of one point.
         moved = epsilon * lipschitz if epsilon > 0 else 0.0
-        return _smallest(margins - moved, values, labels)
+        return _smallest(margins - moved, ball, labels)
 
     def _range(self, lower, upper):
         ends = self._low, self._high
@@ -205,6 +214,16 @@ def check_method(method):
     """Raises a `ValueError` unless there is a method of this name."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
+
+
+def best(margins):
+    """Returns the largest of the bounds of each margin.
+
+    Args:
+        margins: List of arrays `(batch_size,)`, those of several methods. NaN
+            stands for no bound.
+    """
+    return np.fmax.reduce(margins)
 
 
 def _smallest(margins, outputs, labels):

@@ -26,9 +26,32 @@ UNIT_ROUNDOFFS = {
 }
 
 
+# They change nothing in inference, but for the dtype.
+_IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
+
+
 def unit_roundoff(layer):
     """Returns the unit roundoff of the arithmetic of a layer."""
-    return UNIT_ROUNDOFFS[layer.compute_dtype]
+    return roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
+
+
+def roundoff_of(dtype, name):
+    """Returns the unit roundoff of a dtype.
+
+    Args:
+        dtype: String.
+        name: String, what computes in it, for the message.
+
+    Raises:
+        ValueError: If it is not one of floats.
+    """
+    if dtype not in UNIT_ROUNDOFFS:
+        raise ValueError(
+            f"Bounds exist for the dtypes {', '.join(UNIT_ROUNDOFFS)}. "
+            f"Received: {name} of dtype {dtype}. Build it with floats, for "
+            "example `keras.Input(shape, dtype='float32')`."
+        )
+    return UNIT_ROUNDOFFS[dtype]
 
 
 @functools.singledispatch
@@ -59,8 +82,8 @@ def enclose(layer, x, affine):
     ... def _(layer: Cube, x, affine):
     ...     return x * x * x
     """
-    if type(layer) in NOISE:
-        return x
+    if type(layer) in _IDLE:
+        return _cast(layer, [x])[0]
     if type(layer) in AFFINE - layer_maps.TWO_STAGES:
         outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
         return _activated(layer, outputs)
@@ -96,10 +119,15 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.Activation)
 def _(layer, x, affine):
-    return _activated(layer, x)
+    return _activated(layer, *_cast(layer, [x]))
 
 
-@enclose.register(ScalarGate | PadShortcut)
+@enclose.register(
+    ScalarGate
+    | PadShortcut
+    | layers.BatchNormalization
+    | layers.GaussianFilter2D
+)
 def _(layer, x, affine):
     return x.through(affine(layer, x.shape), unit_roundoff(layer))
 
@@ -137,9 +165,7 @@ def _(layer, x, affine):
 
 def _cast(layer, enclosures):
     """Returns the inputs of a layer in its dtype."""
-    unit = unit_roundoff(layer)
-    # A product stays one, so that it can take in what is added to it.
-    return [x if x.unit >= unit else x.cast(unit) for x in enclosures]
+    return [x.cast(unit_roundoff(layer)) for x in enclosures]
 
 
 @enclose.register(layers.CCP | layers.NCP)
@@ -188,6 +214,7 @@ def _(layer: layers.ProdPoly, x, affine):
 
 @enclose.register
 def _(layer: layers.QuadraticLayer, x, affine):
+    (x,) = _cast(layer, [x])
     maps = {}
     for role, branch in layer.branches().items():
         y = _through(branch, x * x if role == "power" else x, affine)

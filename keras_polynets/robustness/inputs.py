@@ -64,7 +64,8 @@ def valid_range(model, clip):
             "`clip=(low, high)`."
         )
     try:
-        low, high = (np.asarray(side, "float32") for side in valid)
+        sides = (np.asarray(side, "float32") for side in valid)
+        low, high = map(np.array, np.broadcast_arrays(*sides))
     except (TypeError, ValueError):
         low, high = np.float32(1), np.float32(0)
     if not np.all(low < high):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -10,6 +11,14 @@ from keras_polynets.robustness import linear_maps
 # What is computed here in float64 has rounding errors of its own, a few for
 # each of the network: they are added to its unit roundoff.
 _OWN = 2.0**-49
+# The largest numbers of the arithmetics of a unit roundoff: float16, bfloat16,
+# float32 and float64.
+_LARGEST = {
+    2.0**-11: 65504.0,
+    2.0**-8: (2 - 2.0**-7) * 2.0**127,
+    2.0**-24: (2 - 2.0**-23) * 2.0**127,
+    2.0**-53: np.finfo("float64").max,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +40,8 @@ class Interval:
         rounding: Array, a bound of the rounding error with which the network
             computes the map, anywhere in the ball: `k u / (1 - k u)` times
             the sum of the absolute terms, for sums of `k` terms in any order
-            in arithmetic of unit roundoff `u`.
+            in arithmetic of unit roundoff `u`. Infinity where numbers may
+            exceed the largest one of the arithmetic.
         unit: Float, the unit roundoff of the layer that computes the map.
         source: Pair of the enclosure and the `linear_maps.Affine` that it
             comes from, `None` where it is no affine map of another.
@@ -71,17 +81,32 @@ class Interval:
         centre, middle = linear.apply(np.stack([self.centre, middle]))
         # The weights and the input are rounded too, and the bias is a term.
         growth = _growth(linear.terms + 3, unit)
+        given = self.cast(unit)
         radius, rounding = linear.absolute().apply(
-            np.stack([radius, self.rounding + growth * self.magnitude])
+            np.stack([radius, given.rounding + growth * given.magnitude])
         )
+        rounding = rounding + growth * affine.bias_terms
+        unit = unit or self.unit
+        # It is at least `growth` times the sum of the absolute terms, which
+        # spares float32 the closer look.
+        if unit > 2.0**-24 or not (rounding <= growth * 1e30).all():
+            rounding = _within(rounding, given._terms(affine, growth), unit)
         return Interval(
             centre + bias,
             middle + bias - radius,
             middle + bias + radius,
-            rounding + growth * affine.bias_terms,
-            unit or self.unit,
+            rounding,
+            unit,
             (self, affine),
         )
+
+    def _terms(self, affine, growth):
+        """Returns bounds of all weights, terms and partial sums of a map."""
+        ones = np.ones_like(self.magnitude)
+        sizes = np.stack([ones, self.magnitude])
+        weights, terms = affine.linear.absolute().apply(sizes)
+        terms = terms + affine.bias_terms
+        return np.maximum(weights, (1 + growth) * terms)
 
     def cast(self, unit):
         """Returns the map as a layer of another dtype takes it.
@@ -89,17 +114,19 @@ class Interval:
         Args:
             unit: Float, the unit roundoff of that dtype.
         """
-        if unit <= self.unit:
+        if unit <= self.unit and _largest(unit) >= _largest(self.unit):
             return self
         rounding = self.rounding + _unit(unit) * self.magnitude
+        rounding = _within(rounding, self.magnitude, unit)
         return dataclasses.replace(self, rounding=rounding, unit=unit)
 
     def __add__(self, other):
         if isinstance(other, Product):
             return other + self
         if not isinstance(other, Interval):
-            return self._moved(np.asarray(other, "float64"))
-        return self._sum(other)
+            other = np.asarray(other, "float64")
+            return self.widened(_example(other, self.shape))._moved(other)
+        return self.widened(other.shape)._sum(other.widened(self.shape))
 
     __radd__ = __add__
 
@@ -108,8 +135,9 @@ class Interval:
             return Product(self, other)
         if np.ndim(other) == 0:
             return self._scaled(float(other))
-        scale = linear_maps.Scale(other, self.shape)
-        return self.through(linear_maps.Affine(scale), self.unit)
+        x = self.widened(_example(other, self.shape))
+        scale = linear_maps.Scale(other, x.shape)
+        return x.through(linear_maps.Affine(scale), self.unit)
 
     __rmul__ = __mul__
 
@@ -118,6 +146,20 @@ class Interval:
 
     def __sub__(self, other):
         return self + (other * -1.0)
+
+    def widened(self, shape):
+        """Returns the map repeated along axes of size 1, as tensors are.
+
+        Args:
+            shape: Tuple, that of the example that it meets.
+        """
+        wide = np.broadcast_shapes(self.shape, shape)
+        if wide == self.shape:
+            return self
+        indices = np.arange(math.prod(self.shape)).reshape(self.shape)
+        indices = np.broadcast_to(indices, wide)
+        gather = linear_maps.Gather(indices, self.shape)
+        return self.through(linear_maps.Affine(gather), 0.0)
 
     def _sum(self, other):
         unit = max(self.unit, other.unit)
@@ -130,23 +172,28 @@ class Interval:
         )
 
     def _moved(self, constant):
+        # The constant is rounded to the arithmetic too.
+        error = _growth(2, self.unit)
         size = self.magnitude + np.abs(constant)
         return Interval(
             self.centre + constant,
             self.lower + constant,
             self.upper + constant,
-            self.rounding + _unit(self.unit) * size,
+            _within(self.rounding + error * size, size, self.unit),
             self.unit,
         )
 
     def _scaled(self, factor):
         ends = factor * self.lower, factor * self.upper
-        rounding = np.abs(factor) * self.rounding
+        # The factor is rounded to the arithmetic too. A sign is exact.
+        error = 0.0 if abs(factor) == 1 else _growth(2, self.unit)
+        size = abs(factor) * self.magnitude
+        rounding = abs(factor) * self.rounding + error * size
         return Interval(
             factor * self.centre,
             np.minimum(*ends),
             np.maximum(*ends),
-            rounding + _unit(self.unit) * np.abs(factor) * self.magnitude,
+            _within(rounding, np.maximum(size, abs(factor)), self.unit),
             self.unit,
         )
 
@@ -201,14 +248,31 @@ class Product:
     def __init__(self, left, right):
         self._operands = left, right
 
+    @property
+    def shape(self):
+        """The shape of an example."""
+        return np.broadcast_shapes(*(x.shape for x in self._operands))
+
     @functools.cached_property
     def value(self):
         """The product itself."""
         left, right = map(evaluated, self._operands)
+        if left.shape != right.shape:
+            left, right = left.widened(right.shape), right.widened(left.shape)
         return left.product(right)
 
     def __getattr__(self, name):
         return getattr(self.value, name)
+
+    def cast(self, unit):
+        """Returns the product as a layer of another dtype takes it.
+
+        Args:
+            unit: As in `Interval.cast`.
+        """
+        # It stays one, if that is nothing, to take in what is added to it.
+        value = self.value.cast(unit)
+        return self if value is self.value else value
 
     def __add__(self, other):
         left, right = self._operands
@@ -273,8 +337,28 @@ def _middle(lower, upper):
     return (lower + upper) / 2, (upper - lower) / 2
 
 
+def _example(constant, shape):
+    """Returns the shape of a constant without an axis of the batch."""
+    return np.shape(constant)[max(np.ndim(constant) - len(shape), 0) :]
+
+
 def _unit(unit):
     return unit + _OWN
+
+
+def _largest(unit):
+    return _LARGEST.get(unit, np.inf)
+
+
+def _within(rounding, size, unit):
+    """Returns a rounding error, infinity where numbers overflow.
+
+    Args:
+        rounding: Array, the error without overflow.
+        size: Array, a bound of the numbers on the way, with their errors.
+        unit: Float, the unit roundoff of the arithmetic.
+    """
+    return np.where((1 + unit) * size <= _largest(unit), rounding, np.inf)
 
 
 def _growth(terms, unit):
@@ -283,11 +367,12 @@ def _growth(terms, unit):
 
 
 def _rounding_of_sum(x, y, unit):
-    error = _unit(unit) * (x.magnitude + y.magnitude)
-    return x.rounding + y.rounding + error
+    size = x.magnitude + y.magnitude
+    return _within(x.rounding + y.rounding + _unit(unit) * size, size, unit)
 
 
 def _rounding_of_product(x, y, unit):
     # |(x + dx)(y + dy) - xy|, with the magnitudes including dx and dy.
     error = x.magnitude * y.rounding + y.magnitude * x.rounding
-    return error + _unit(unit) * x.magnitude * y.magnitude
+    size = x.magnitude * y.magnitude
+    return _within(error + _unit(unit) * size, size, unit)

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from keras_polynets.analysis.degree_rules import AFFINE
+from keras_polynets.layers.filters import GaussianFilter2D
+from keras_polynets.layers.filters import gaussian_window
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
 from keras_polynets.robustness import linear_maps
@@ -31,7 +33,6 @@ COPYING = (
     | keras.layers.Reshape
     | keras.layers.Permute
     | keras.layers.RepeatVector
-    | keras.layers.CenterCrop
     | keras.layers.Cropping1D
     | keras.layers.Cropping2D
     | keras.layers.Cropping3D
@@ -214,32 +215,80 @@ def _(layer: ScalarGate, shape):
 
 @affine.register(COPYING)
 def _(layer, shape):
-    return Affine(gather(layer, shape))
+    return Affine(gather(_exact(layer, "float32"), shape))
 
 
 @affine.register
 def _(layer: keras.layers.UpSampling2D, shape):
     if layer.interpolation == "nearest":
-        return Affine(gather(layer, shape))
+        return Affine(gather(_exact(layer, "float32"), shape))
     return _by_columns(layer, shape)
 
 
-def gather(function, shape):
+@affine.register
+def _(layer: keras.layers.CenterCrop, shape):
+    sizes = shape[1:] if layer.data_format == "channels_first" else shape[:-1]
+    if layer.height <= sizes[0] and layer.width <= sizes[1]:
+        return Affine(gather(_exact(layer, "float32"), shape))
+    # Smaller images are resized, and components mixed.
+    return _by_columns(layer, shape)
+
+
+@affine.register
+def _(layer: GaussianFilter2D, shape):
+    channels = shape[-1]
+    edges = [((size - 1) // 2, size // 2) for size in layer.kernel_size]
+    constant = {"constant_values": -1} if layer.padding == "constant" else {}
+    indices = np.arange(math.prod(shape)).reshape(shape)
+    indices = np.pad(indices, [*edges, (0, 0)], layer.padding, **constant)
+    window = np.outer(*map(gaussian_window, layer.kernel_size, layer.sigma))
+    windows = window_maps.Windows(
+        indices.shape[:2], layer.kernel_size, (1, 1), (1, 1), "valid"
+    )
+    kernel = np.repeat(window[..., None, None], channels, axis=-1)
+    smooth = window_maps.Convolution(kernel, windows, channels, channels)
+    padded = linear_maps.Gather(indices, shape)
+    return Affine(linear_maps.Chained(padded, smooth))
+
+
+def gather(function, shape, name=None):
     """Returns the `Gather` of a function that copies components.
 
     Args:
         function: A layer, or another callable of a batch of examples.
         shape: Tuple of integers, the shape of an example.
+        name: String, how a message calls the function.
+
+    Raises:
+        NotImplementedError: If the function does not copy components of each
+            example on its own, or if there are too many to be followed.
     """
     size = math.prod(shape)
     if size >= 2**24:
         raise NotImplementedError(
-            f"{function} acts on {size:,} numbers; up to {2**24:,} are followed"
+            f"{name or function} acts on {size:,} numbers; up to {2**24:,} "
+            "are followed"
         )
     # Numbers up to 2**24 are exact in float32; 0 stands for padding.
     numbers = np.arange(1, size + 1, dtype="float32").reshape(1, *shape)
-    outputs = keras.ops.convert_to_numpy(function(numbers))[0]
-    return linear_maps.Gather(outputs.astype("int64") - 1, shape)
+    # Two examples, which have no number in common.
+    outputs = function(np.concatenate([numbers, -numbers]))
+    outputs = keras.ops.convert_to_numpy(outputs)
+    indices = outputs[:1].astype("int64")
+    expected = np.concatenate([indices, -indices])
+    if not np.array_equal(outputs, expected) or indices.min(initial=0) < 0:
+        raise NotImplementedError(
+            "Expected a function that copies components of each example on "
+            f"its own. Received: {name or function}, which changes their "
+            "values or acts on the axis of the batch too. Give it the axis "
+            "that is meant, which must not be 0."
+        )
+    return linear_maps.Gather(indices[0] - 1, shape)
+
+
+def _exact(layer, dtype):
+    """Returns a copy of a layer, not built, that computes in a dtype."""
+    return type(layer).from_config({**layer.get_config(), "dtype": dtype})
 
 
 def _bias(layer):
@@ -258,9 +307,10 @@ def _by_columns(layer, shape):
             "inputs, or layers such as `Conv2D`, `Dense` and "
             "`AveragePooling2D`."
         )
+    norms.check_built(layer)
     for variable in layer.weights:
         norms.values(variable)
-    exact = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+    exact = _exact(layer, "float64")
     exact.build((None, *shape))
     exact.set_weights(layer.get_weights())
     if hasattr(exact, "activation"):

@@ -187,6 +187,30 @@ class Transposed(LinearMap):
         return Transposed(self.inner.absolute(), self.terms)
 
 
+class Chained(LinearMap):
+    """One map behind another that copies components.
+
+    Args:
+        first: The `Gather`, whose outputs the other takes.
+        second: The other `LinearMap`.
+    """
+
+    def __init__(self, first, second):
+        super().__init__(first.input_shape, second.output_shape, second.terms)
+        self.first, self.second = first, second
+
+    def _apply(self, x):
+        return self.second.apply(self.first.apply(x))
+
+    def _adjoint(self, y):
+        return self.first.adjoint(self.second.adjoint(y))
+
+    def absolute(self):
+        # Absolute terms of components that are the same do not cancel here,
+        # which rounding does not let them do either.
+        return Chained(self.first.absolute(), self.second.absolute())
+
+
 class MovedChannels(LinearMap):
     """A map with channels last, for examples with channels first.
 

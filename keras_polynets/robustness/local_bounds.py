@@ -74,7 +74,9 @@ def certified_accuracy(
     that size can fool the model there. The certificate speaks of the model as
     it is computed, in float32 or whatever the layers' dtype is: the margin
     has to exceed a bound of the rounding errors of both logits, for sums in
-    any order (not for reduced precision inside of products, such as TF32).
+    any order. That is not so for convolutions by the algorithms of Winograd or
+    by Fourier transforms, which libraries for GPUs may choose, nor for reduced
+    precision inside of products, such as TF32.
 
     - `"global"`: the margin at the image, less `epsilon` times the Lipschitz
       constant of each difference of two logits, by the theorems or the

@@ -16,6 +16,7 @@ from keras_polynets.robustness import taylor_forms
 from keras_polynets.robustness.enclosures import UNIT_ROUNDOFFS
 from keras_polynets.robustness.enclosures import concatenated
 from keras_polynets.robustness.enclosures import enclose
+from keras_polynets.robustness.enclosures import roundoff_of
 from keras_polynets.robustness.intervals import Interval
 
 # Operations that copy components of their first argument.
@@ -90,6 +91,10 @@ class Network:
         if isinstance(model, keras.Model):
             graphs.check_graph(model)
         self.model = model
+        self._unit = UNIT_ROUNDOFFS["float32"]
+        if isinstance(model, keras.Model):
+            dtype = model.inputs[0].dtype
+            self._unit = roundoff_of(dtype, f"Model {model.name!r} with inputs")
         self.affine = Maps()
         self._shared = linear_parts.Shared()
 
@@ -101,17 +106,18 @@ class Network:
             upper: The upper ends.
             method: `"interval"` or `"affine"`.
         """
-        # What the network is given is exact, and has no rounding error.
-        unit = UNIT_ROUNDOFFS["float32"]
-        if isinstance(self.model, keras.Model):
-            unit = UNIT_ROUNDOFFS[self.model.inputs[0].dtype]
+        # What the network is given is exact in float32.
+        exact = UNIT_ROUNDOFFS["float32"]
+        unit = min(self._unit, exact)
         if method == "interval":
-            centre, exact = (lower + upper) / 2, np.zeros_like(lower)
-            x = Interval(centre, lower, upper, exact, unit)
+            centre, zeros = (lower + upper) / 2, np.zeros_like(lower)
+            x = Interval(centre, lower, upper, zeros, unit)
         else:
             self._shared.restart()
             x = taylor_forms.of_ball(lower, upper, self._shared, unit)
-        values = intervals.evaluated(self._run(x))
+        # Rounding errors are infinite where numbers overflow.
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = intervals.evaluated(self._run(x.cast(self._unit)))
         size = math.prod(values.shape)
         if values.source is None:
             rows = np.eye(size).reshape(size, *values.shape)
@@ -150,6 +156,7 @@ def of_operation(operation, args, kwargs):
     x = args[0]
     if name in ("Add", "Subtract", "Multiply"):
         other = args[1]
+        _check_ranks(operation, x, other)
         if not _is_enclosure(other):
             other = keras.ops.convert_to_numpy(other).astype("float64")
         if not _is_enclosure(x):
@@ -169,7 +176,9 @@ def of_operation(operation, args, kwargs):
         return concatenated(list(x), operation.axis)
     if name in COPYING_OPERATIONS:
         gather = layer_maps.gather(
-            lambda y: operation(y, *args[1:], **kwargs), x.shape
+            lambda y: operation(y, *args[1:], **kwargs),
+            x.shape,
+            f"operation {operation.name!r}, a {name}",
         )
         return x.through(linear_maps.Affine(gather), 0.0)
     raise NotImplementedError(
@@ -177,6 +186,17 @@ def of_operation(operation, args, kwargs):
         f"{name}. Write it with layers, or as a layer of your own with a rule: "
         "`keras_polynets.robustness.enclose.register`."
     )
+
+
+def _check_ranks(operation, x, other):
+    both = _is_enclosure(x) and _is_enclosure(other)
+    if both and len(x.shape) != len(other.shape):
+        raise NotImplementedError(
+            f"There is no local bound for the operation {operation.name!r} on "
+            "tensors of different ranks, which lays the batch beside another "
+            f"axis. Received: examples of shapes {x.shape} and {other.shape}. "
+            "Reshape them to the same rank."
+        )
 
 
 def _power(x, exponent):

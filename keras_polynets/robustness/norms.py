@@ -45,7 +45,18 @@ def values(variable):
 
 
 def check_built(layer):
-    """Raises a `ValueError` if a layer has no weights yet."""
+    """Raises a `ValueError` if a layer has no weights yet, or quantised ones.
+
+    Args:
+        layer: A layer of any kind.
+    """
+    mode = getattr(layer, "quantization_mode", None)
+    if mode:
+        raise ValueError(
+            f"Layer {layer.name!r} is quantised ({mode}): it rounds its inputs "
+            "and weights to few values, for which no bound exists here. Bound "
+            "the model before `quantize`."
+        )
     if not layer.built:
         raise ValueError(
             f"Layer {layer.name!r} has no weights yet. Build it first: call "

@@ -1,5 +1,7 @@
 """Lipschitz constants of the differences of two logits, over a whole set."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -51,11 +53,16 @@ class PairwiseLipschitz:
         return True
 
     def _constants(self, radius):
-        *before, last = _leaves(self._model)
+        *before, last = _without_idle_ends(bounds.leaves(self._model))
         extent = Extent(radius, radius, 1.0)
         for layer in before:
             extent = bounds.propagate(layer, extent, np.inf, "auto")
-        slope, rows = _hidden(last, extent)
+        count = _size(self._model)
+        slope, rows = _hidden(last, extent) or (0.0, ())
+        if len(rows) != count:
+            # No matrix is known, or that of one position of several.
+            outputs = bounds.propagate(last, extent, np.inf, "auto")
+            slope, rows = outputs.lipschitz, np.eye(count)
         distances = np.abs(rows[:, None] - rows).sum(axis=-1)
         # Rounded outwards. Equal rows never differ, not even by infinity.
         with np.errstate(invalid="ignore"):
@@ -63,23 +70,37 @@ class PairwiseLipschitz:
         return np.where(distances == 0, 0.0, constants)
 
 
-def _leaves(model):
-    """Returns the layers of a chain, without those that change no logit."""
+def _without_idle_ends(leaves):
+    """Returns layers up to the last one that changes a logit."""
+    found = list(leaves)
+    idle = bounds.ISOMETRIES | keras.layers.Activation
+    while len(found) > 1 and isinstance(found[-1], idle):
+        bounds.propagate(found.pop(), Extent(1.0, 1.0, 1.0), np.inf, "auto")
+    return found
+
+
+def _size(model):
+    """Returns the number of outputs of a model or layer."""
     if isinstance(model, keras.Model):
-        found = [
-            leaf for layer in bounds.chain(model) for leaf in _leaves(layer)
-        ]
-        idle = bounds.ISOMETRIES | keras.layers.Activation
-        while len(found) > 1 and isinstance(found[-1], idle):
-            bounds.propagate(found.pop(), Extent(1.0, 1.0, 1.0), np.inf, "auto")
-        return found
-    if isinstance(model, layers.ProdPoly):
-        return [leaf for layer in model.polynomials for leaf in _leaves(layer)]
-    return [model]
+        shape = model.output_shape
+    else:
+        inputs = model.get_build_config()["input_shape"]
+        shape = model.compute_output_shape(inputs)
+    if None in shape[1:]:
+        raise ValueError(
+            "The differences of logits are bounded for a fixed number of "
+            f"them. Received: {model.name!r} with outputs of shape "
+            f"{tuple(shape)}. Build it with a fixed input shape."
+        )
+    return math.prod(shape[1:])
 
 
 def _hidden(layer, extent):
-    """Returns the Lipschitz constant before the last matrix, and the matrix."""
+    """Returns the Lipschitz constant before the last matrix, and the matrix.
+
+    The matrix is that of one position of the axes before the last one; `None`
+    where none is known.
+    """
     if isinstance(layer, keras.layers.Dense):
         bounds.check_no_activation(layer)
         return extent.lipschitz, affine_maps.affine_map(layer).matrix
@@ -88,6 +109,4 @@ def _hidden(layer, extent):
         slope = theorems.hidden_slope(form, extent, np.inf)
         hidden = bounds.recursion_extent(layer, extent, np.inf)
         return min(slope, hidden.lipschitz), theorems.output_map(layer).matrix
-    outputs = bounds.propagate(layer, extent, np.inf, "auto")
-    shape = layer.compute_output_shape(layer.get_build_config()["input_shape"])
-    return outputs.lipschitz, np.eye(int(np.prod(shape[1:])))
+    return None

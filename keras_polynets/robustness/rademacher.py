@@ -78,7 +78,9 @@ def rademacher_bound(model, num_samples, p=np.inf, radius=None):
             f"bounds the Rademacher complexity. Received: p={p!r}"
         )
     scale = bounds.input_region(model, p, radius).radius
-    maps = [layer for layer in _leaves(model) if not _has_norm_one(layer, p)]
+    maps = [
+        layer for layer in bounds.leaves(model) if not _has_norm_one(layer, p)
+    ]
     if not maps:
         raise ValueError(f"Model {model.name!r} has no layer with weights.")
     degree, lifted, forms = 1, 1.0, []
@@ -98,6 +100,43 @@ def rademacher_bound(model, num_samples, p=np.inf, radius=None):
     return 2 * mu * lifted * spread
 
 
+def global_bounds(model, num_samples, p=np.inf, radius=None):
+    """Returns the bounds of a model over a whole set, `None` without one.
+
+    Args:
+        model: A built model.
+        num_samples: As in `rademacher_bound`.
+        p: As in `lipschitz_bound`.
+        radius: As in `lipschitz_bound`.
+
+    Returns:
+        Dictionary with `lipschitz_bound` and `rademacher_bound`.
+
+    Raises:
+        ValueError: If an argument beside the model is not as above.
+    """
+    check_positive_integer("num_samples", num_samples)
+    norms.check_p(p)
+    if radius is not None:
+        bounds.check_radius(radius)
+
+    def defined(function, *arguments):
+        try:
+            return float(function(*arguments))
+        except (NotImplementedError, ValueError):
+            # What is left to be wrong is the model.
+            return None
+
+    rademacher = None
+    # The paper bounds the complexity for these two norms.
+    if p in (2, np.inf):
+        rademacher = defined(rademacher_bound, model, num_samples, p, radius)
+    return {
+        "lipschitz_bound": defined(bounds.lipschitz_bound, model, p, radius),
+        "rademacher_bound": rademacher,
+    }
+
+
 def _form(layer, scale, p, constant):
     many = isinstance(layer, norms.CONVOLUTIONS | layers.CCPConv2D)
     if (p != np.inf and many) or bounds.positions(layer, p) > 1:
@@ -113,17 +152,6 @@ def _form(layer, scale, p, constant):
         constant |= isinstance(layer, layers.NCPSkip)
         constant |= bool(theorems.output_map(layer).bias.any())
     return theorems.product_form(layer, scale, p, constant)
-
-
-def _leaves(model):
-    if isinstance(model, keras.Model):
-        for operation in bounds.chain(model):
-            yield from _leaves(operation)
-    elif isinstance(model, layers.ProdPoly):
-        for polynomial in model.polynomials:
-            yield from _leaves(polynomial)
-    else:
-        yield model
 
 
 def _has_norm_one(layer, p):

@@ -151,6 +151,37 @@ def test_certify_refuses_a_negative_epsilon(capsys):
     assert code == 2 and "`epsilon` must be a finite number of at least" in err
 
 
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("--radius=-1", "`radius` must be a positive finite number"),
+        ("--samples=0", "`samples` must be an integer of at least 1"),
+    ],
+)
+def test_certify_refuses_other_arguments_beside_epsilon(capsys, word, words):
+    code, _, err = run(
+        capsys, "certify", "pn4", word, "--epsilon", "0.01", "--limit", "2"
+    )
+    assert code == 2 and words in " ".join(err.split())
+
+
+def test_certificates_do_not_depend_on_the_norm_of_the_bound(
+    capsys, monkeypatch
+):
+    # A layer at several positions has no bound of the complexity for p = 2.
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Dense(2)(keras.layers.Reshape((28, 28))(inputs))
+    x = keras.layers.Dense(10)(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, x)
+    model.preprocessor = keras.layers.Rescaling(1 / 127.5, offset=-1.0)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    words = "certify", "mine", "--limit", "2", "--epsilon", "0.001"
+    row = run_json(capsys, *words)["certificates"][0]
+    result = run_json(capsys, *words, "--p", "2")
+    assert result["rademacher_bound"] is None
+    assert result["certificates"] == [row] and "global" in row
+
+
 def test_certify_a_branching_model(capsys, monkeypatch):
     # It has local certificates, but neither of the global bounds.
     inputs = keras.Input((28, 28, 1))

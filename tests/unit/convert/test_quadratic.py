@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_polynets import convert
 from keras_polynets import zoo
+from keras_polynets.layers import BatchNormalization
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.layers import QuadraticDense
 from keras_polynets.layers import QuadraticLayer
@@ -336,3 +337,19 @@ def test_the_layer_to_quadratic_uses_the_source_geometry():
     new = convert.to_quadratic(model).layers[0]
     assert isinstance(new, QuadraticConv2D)
     assert new.data_format == "channels_first"
+
+
+def test_our_batch_normalization_needs_no_remark():
+    # It has no matrix to convert, as that of Keras.
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(4, name="dense"),
+            BatchNormalization(),
+        ]
+    )
+    quadratic = convert.to_quadratic(model)
+    same(model, quadratic, draw(2, 6))
+    report = quadratic.conversion_report
+    assert [row.name for row in report.replaced] == ["dense"]
+    assert report.left_alone == []
