@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 
-import h5py
 import keras
 import numpy as np
 import pytest
 
 from keras_polynets import recipes
+from tests import weight_files
 
 RECIPE = """
 model = "pn4"
@@ -75,25 +75,13 @@ def run(recipe, folder, fatal=0, kind="SIGKILL"):
     )
 
 
-def weights(path):
-    arrays = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[()]
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return arrays
-
-
 def assert_same_end(folder, whole):
     assert (folder / "history.csv").read_text() == (
         whole / "history.csv"
     ).read_text()
     for name in ("last", "best"):
-        ours = weights(folder / f"{name}.weights.h5")
-        theirs = weights(whole / f"{name}.weights.h5")
+        ours = weight_files.read(folder / f"{name}.weights.h5")
+        theirs = weight_files.read(whole / f"{name}.weights.h5")
         assert ours.keys() == theirs.keys() and ours
         for key in ours:
             np.testing.assert_array_equal(ours[key], theirs[key])
@@ -151,7 +139,7 @@ def test_kill_under_two_replicas(tmp_path):
     assert run(recipe, tmp_path / "b", fatal).returncode == -signal.SIGKILL
     assert run(recipe, tmp_path / "b").returncode == 0
     ours, theirs = (
-        weights(tmp_path / name / "last.weights.h5") for name in "ba"
+        weight_files.read(tmp_path / name / "last.weights.h5") for name in "ba"
     )
     for key in theirs:
         np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5)

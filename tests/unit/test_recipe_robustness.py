@@ -2,7 +2,6 @@
 
 import json
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from keras_polynets import trainers
 from keras_polynets.recipes import building
 from keras_polynets.recipes import running
 from keras_polynets.recipes.directory import RunDirectory
+from tests import weight_files
 
 TEXT = """
 model = "pn4"
@@ -134,18 +134,6 @@ def test_a_sweep_refuses_bounds_of_layers(path, tmp_path):
         recipes.sweep(recipes.load(path), run_directory=tmp_path / "s")
 
 
-def weights(path):
-    arrays = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[()]
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return arrays
-
-
 class Killed(Exception):
     pass
 
@@ -170,7 +158,7 @@ def test_a_killed_run_ends_like_one_that_was_not(path, tmp_path, monkeypatch):
     )
     recipes.run(recipe, tmp_path / "killed", verbose=0, test=False)
     ours, theirs = (
-        weights(tmp_path / name / "last.weights.h5")
+        weight_files.read(tmp_path / name / "last.weights.h5")
         for name in ("killed", "whole")
     )
     assert ours.keys() == theirs.keys() and ours

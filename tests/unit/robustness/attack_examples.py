@@ -52,3 +52,18 @@ def linear_model(kernel):
     model = Ranged([keras.Input((2,)), keras.layers.Dense(2)])
     model.layers[-1].set_weights([np.array(kernel), np.zeros(2)])
     return model
+
+
+def counting(inner):
+    """Returns a model that computes `inner` and counts its tracings."""
+
+    class Counting(keras.Model):
+        traced = 0
+        input_range = (-1.0, 1.0)
+
+        def call(self, x, training=None):
+            assert training is False
+            self.traced += 1
+            return inner(x, training=training)
+
+    return Counting()

@@ -10,6 +10,7 @@ import pytest
 from keras_polynets import layers
 from keras_polynets.robustness import fgsm
 from keras_polynets.robustness import pgd
+from tests.unit.robustness.attack_examples import counting
 from tests.unit.robustness.attack_examples import linear_model
 from tests.unit.robustness.attack_examples import losses
 from tests.unit.robustness.attack_examples import make_images
@@ -203,26 +204,17 @@ def test_a_loop_over_batches_traces_once():
         ]
     )
 
-    class Counting(keras.Model):
-        traced = 0
-        input_range = (-1.0, 1.0)
-
-        def call(self, x, training=None):
-            assert training is False
-            self.traced += 1
-            return model(x, training=training)
-
-    counting = Counting()
-    fgsm(counting, make_images(3), make_labels(3), 0.1)
-    after_first = counting.traced
+    counted = counting(model)
+    fgsm(counted, make_images(3), make_labels(3), 0.1)
+    after_first = counted.traced
     assert after_first <= 4
     for count in (3, 12, 5, 1, 12):
         images, labels = make_images(count), make_labels(count)
-        fgsm(counting, images, labels, 0.05)
-        fgsm(counting, images, None, 0.05)
-        pgd(counting, images, labels, 0.1, steps=count, step_size=0.02)
-        pgd(counting, images, labels, 0.1, targeted=True, random_start=True)
-    assert counting.traced == after_first
+        fgsm(counted, images, labels, 0.05)
+        fgsm(counted, images, None, 0.05)
+        pgd(counted, images, labels, 0.1, steps=count, step_size=0.02)
+        pgd(counted, images, labels, 0.1, targeted=True, random_start=True)
+    assert counted.traced == after_first
 
 
 def test_weights_that_change_are_seen():

@@ -16,6 +16,7 @@ from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pgd
 from keras_polynets.robustness import robust_accuracy
 from tests.unit.robustness.attack_examples import Ranged
+from tests.unit.robustness.attack_examples import counting
 from tests.unit.robustness.attack_examples import linear_model
 from tests.unit.robustness.attack_examples import make_images
 from tests.unit.robustness.attack_examples import make_labels
@@ -285,18 +286,7 @@ def test_restarts_find_no_less():
 
 
 def test_a_loop_over_batches_traces_once():
-    inner = make_model()
-
-    class Counting(keras.Model):
-        traced = 0
-        input_range = (-1.0, 1.0)
-
-        def call(self, x, training=None):
-            assert training is False
-            self.traced += 1
-            return inner(x, training=training)
-
-    model = Counting()
+    model = counting(make_model())
     apgd_t(model, make_images(3), make_labels(3), 0.1, 5, seed=0)
     after_first = model.traced
     assert after_first <= 5
