@@ -1,6 +1,7 @@
 """What all tables of `training.reproduce` share."""
 
 import importlib.util
+import json
 import sys
 
 
@@ -15,6 +16,25 @@ def aligned(rows):
     """Returns the lines of a table of words, its columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def markdown(rows):
+    """Returns a table of words as Markdown; the first row is its head."""
+    head, *rest = rows
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rest))
+
+
+def known_records(path):
+    """Returns the records of a report from before, none without a path.
+
+    Args:
+        path: Path of a `table.json`, or `None`.
+    """
+    if path is None:
+        return []
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)["records"]
 
 
 def cell(value, scale=1.0, digits=4):

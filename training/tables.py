@@ -133,14 +133,22 @@ TABLES = {
                 "qresnet20.cifar10_jpeg_w8_compact",
                 FACTORS,
                 "7.76",
+                tuning_share=0.3,
             ),
             Row(
                 "parabolic",
                 "qresnet20.cifar10_jpeg_w8_parabolic",
                 FACTORS,
                 "7.89",
+                tuning_share=0.3,
             ),
-            Row("poly", "qresnet20.cifar10_jpeg_w8_poly", FACTORS, "9.80"),
+            Row(
+                "poly",
+                "qresnet20.cifar10_jpeg_w8_poly",
+                FACTORS,
+                "9.80",
+                tuning_share=0.3,
+            ),
             Row(
                 "sw-l1",
                 "qresnet20.cifar10_jpeg_w8",

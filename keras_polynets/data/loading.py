@@ -3,6 +3,7 @@
 import pathlib
 
 from keras_polynets.data import members
+from keras_polynets.data import notes
 from keras_polynets.data import sample
 from keras_polynets.data import speech
 from keras_polynets.data.class_folders import is_image
@@ -21,6 +22,8 @@ def load(name, *, archives=None, data_dir=None, split=None):
             - the name of a set of tensorflow-datasets (TFDS) whose images
               have one size, for example `"fashion_mnist"`, `"kmnist"`,
               `"emnist/letters"` or `"cifar10"`, or with recordings;
+            - `"nsynth"`: the notes of NSynth as pictures, log-mel spectrograms
+              of 28 x 28 of their first second, by family of instruments;
             - `"speech_commands35"`: Speech Commands v0.02 with its 35 words,
               prepared by a TFDS builder of this package (3.4 GB in memory);
             - the path of a folder, or of a `.tar.gz`, `.tgz`, `.tar` or
@@ -75,6 +78,8 @@ def load(name, *, archives=None, data_dir=None, split=None):
         return sample.load_sample()
     if _is_path(name):
         return load_class_folders(name)
+    if notes.is_notes(name):
+        return notes.load_notes(name, archives, data_dir)
     return load_prepared(name, archives, data_dir)
 
 

@@ -6,10 +6,9 @@ import pathlib
 
 import numpy as np
 
-from keras_polynets._files import atomic_write
+from keras_polynets.recipes.attempting import attempt
 from keras_polynets.recipes.directory import RunDirectory
 from keras_polynets.recipes.recipe import Recipe
-from keras_polynets.recipes.running import run
 from keras_polynets.recipes.scaling import scaled
 
 # A record has these of a result, and with them all that tables and curves say.
@@ -166,27 +165,20 @@ class _Runner:
         for record in self.known:
             if record["recipe"] == facts["recipe"] and "missing" not in record:
                 return record | facts
-        directory = RunDirectory(self.folder / name)
-        directory.check(recipe)
-        if directory.divergence.exists():
-            text = directory.divergence.read_text(encoding="utf-8")
-            return facts | {"diverged": text}
-        try:
-            result = directory.read_result()
-            if self.train:
-                result = run(recipe, directory.path, self.verbose, test=test)
-        except FloatingPointError as error:
-            with atomic_write(directory.divergence, "w") as file:
-                file.write(str(error))
-            return facts | {"diverged": str(error)}
-        if result is None or (test and result["test"] is None):
+        path = self.folder / name
+        result = attempt(
+            recipe, path, test=test, train=self.train, verbose=self.verbose
+        )
+        if result is None:
             return facts | {"missing": True}
+        if "diverged" in result:
+            return facts | result
         parts = ("validation", "test")
         return {
             **facts,
             **{part: (result[part] or {}).get("accuracy") for part in parts},
             **{key: result[key] for key in KEPT},
-            "history": _history(directory),
+            "history": _history(RunDirectory(path)),
         }
 
 

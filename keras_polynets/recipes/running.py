@@ -66,7 +66,8 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
         return result
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    for attack in recipe.evaluation.attacks:
+    selecting = recipe.evaluation.selecting_attack
+    for attack in filter(None, (*recipe.evaluation.attacks, selecting)):
         robustness.parse_attack(attack)
     transferring.prepare(recipe, directory, run, verbose)
     job = Job(recipe, directory, verbose)
@@ -194,21 +195,28 @@ class Job:
                 "training_seconds": round(self.history.seconds, 3),
                 **transferring.report(recipe, self.directory),
                 **evaluating.bounds(model, splits.size),
-                "validation": self._accuracies(
-                    model, "validation", splits.validation
+                "validation": self._measure(
+                    "validation",
+                    evaluating.validation_accuracies,
+                    model,
+                    splits.validation,
                 ),
                 **evaluating.environment(),
             }
         chosen = splits.test if test else None
-        return known | {"test": self._accuracies(model, "test", chosen)}
+        return known | {
+            "test": self._measure(
+                "test", evaluating.test_accuracies, model, chosen
+            )
+        }
 
-    def _accuracies(self, model, name, chosen):
+    def _measure(self, part, accuracies, model, chosen):
         if chosen is None:
             return None
         if self.verbose:
             number = examples.count(chosen)
-            print(f"The {number:,} examples of the {name} set:")
-        return evaluating.accuracies(model, chosen, self.recipe, self.verbose)
+            print(f"The {number:,} examples of the {part} set:")
+        return accuracies(model, chosen, self.recipe, self.verbose)
 
     def _fit(self, interruption):
         extra = [
