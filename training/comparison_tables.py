@@ -82,7 +82,7 @@ class ComparisonTable:
         """
         from keras_polynets import recipes
 
-        refuse(arguments, "sweep", recipe=None, bounds=None)
+        refuse(arguments, "table of the robustness paper", runs=None)
         contenders = [self._contender(row, arguments) for row in self.rows]
         found = recipes.compare(
             contenders,

@@ -143,8 +143,7 @@ class Study:
         }
         result = self._find(facts["recipe"], test=not tuning)
         if result is None:
-            train = self.arguments.rows is None
-            train = train or network.name in self.arguments.rows
+            train = self._trains(network)
             path = self.folder / _path(recipe)
             trunk = self._trunk(network, method, recipe) if train else None
             result = attempt(
@@ -160,12 +159,17 @@ class Study:
             self._remember(record)
         return record
 
+    def _trains(self, network):
+        rows = self.arguments.rows
+        return rows is None or network.name in rows
+
     def _recipe(self, network, method, changes, share=1.0):
         from keras_polynets import recipes
         from keras_polynets.recipes.scaling import scaled
 
-        name = network.recipe + method.tag
-        recipe = recipes.load(name, self.arguments.overrides)
+        # Overrides such as another set are for the rows that are trained.
+        overrides = self.arguments.overrides if self._trains(network) else ()
+        recipe = recipes.load(network.recipe + method.tag, overrides)
         recipe = recipe.replace(
             {
                 "evaluation.attacks": list(ATTACKS),

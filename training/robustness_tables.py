@@ -91,7 +91,7 @@ class RobustnessTable:
                     )
         with atomic_write(folder / "table.md", "w") as file:
             file.write(f"# {report['title']}\n\n")
-            file.write(markdown(_words(report)) + "\n")
+            file.write(markdown(_words(report)) + "\n\n")
             file.write("".join(f"- {line}\n" for line in _choices(report)))
         return ["table.csv", "table.md"]
 
@@ -172,7 +172,8 @@ class BoundsFigure:
         with atomic_write(folder / "table.md", "w") as file:
             file.write(f"# {report['title']}\n\n")
             file.write(markdown(_curve_words(report)) + "\n")
-        if not has_matplotlib():
+            file.write("".join(f"\n{line}\n" for line in _missing(report)))
+        if not (report["rows"] and has_matplotlib()):
             return ["table.md"]
         robustness_figures.draw(report, folder / "figure.png")
         return ["table.md", "figure.png"]
@@ -185,6 +186,7 @@ class BoundsFigure:
                 "",
                 *aligned(_curve_words(report)),
                 "",
+                *_missing(report),
                 "The paper's text says:",
                 *(f"- {claim}" for claim in report["claims"]),
             ]
@@ -218,24 +220,29 @@ def _study(table, arguments, folder):
     unknown = sorted(set(arguments.rows or ()) - set(names))
     if unknown:
         raise ValueError(f"Rows of this table are {names}. Received: {unknown}")
-    refuse(arguments, "sweep", recipe=None, bounds=None)
     refuse(arguments, "comparison", tune=True)
     runs = arguments.runs or folder / "runs"
     return Study(runs, arguments, known_records(arguments.known))
 
 
 def _report(table, study, rows):
+    done = {row["network"] for row in rows if _is_run(row)}
     return {
         "title": table.title,
         "claims": table.claims,
-        "rows": rows,
+        "rows": [row for row in rows if row["network"] in done],
+        "missing": [n.name for n in table.networks if n.name not in done],
         "records": study.records,
     }
 
 
+def _is_run(row):
+    return any((row.get("cells") or row.get("accuracies")).values())
+
+
 def _words(report):
     """Returns the table as rows of words."""
-    methods = list(report["rows"][0]["cells"])
+    methods = list(report["rows"][0]["cells"]) if report["rows"] else []
     words = [["network", "attack", *methods]]
     for row in report["rows"]:
         cells = [_cell(row["cells"].get(method)) for method in methods]
@@ -244,7 +251,7 @@ def _words(report):
 
 
 def _curve_words(report):
-    names = list(report["rows"][0]["accuracies"])
+    names = list(report["rows"][0]["accuracies"]) if report["rows"] else []
     words = [["network", "bound", *names]]
     for row in report["rows"]:
         bound = "none" if row["bound"] is None else f"{row['bound']:g}"
@@ -262,10 +269,16 @@ def _cell(found):
     return cell(found) + failed
 
 
+def _missing(report):
+    """Returns the line that says what is not run, or none."""
+    names = ", ".join(report["missing"])
+    return [f"Not run: {names}."] if names else []
+
+
 def _choices(report):
     """Returns a line for each network: what its validation images chose."""
     chosen = {row["network"]: row["chosen"] for row in report["rows"]}
-    return [
+    return _missing(report) + [
         f"{network}: "
         + "; ".join(
             f"{method} {_changes(changes)}"

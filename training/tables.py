@@ -1,9 +1,9 @@
 """The tables that `training.reproduce` repeats."""
 
+from training import robustness_registry
 from training.comparison_tables import ComparisonTable
 from training.comparison_tables import Figure
 from training.comparison_tables import Row
-from training.sweep_tables import SweepTable
 
 RATES = tuple({"optimizer.learning_rate": rate} for rate in (0.1, 0.05, 0.2))
 
@@ -82,25 +82,7 @@ def _full_scale_rows():
 
 
 TABLES = {
-    "table1-pn4": SweepTable(
-        title="Zhu et al., ICLR 2022, Table 1: PN-4 on Fashion-MNIST",
-        recipe="pn4.fashion_mnist_projected",
-        attacks={
-            "fgsm:0.1": "FGSM-0.1",
-            "pgd:0.1,20,0.01": "PGD-(0.1, 20, 0.01)",
-            "pgd:0.3,20,0.03": "PGD-(0.3, 20, 0.03)",
-        },
-        # The cells did not survive in the copy of the paper at hand.
-        paper={},
-        claims=(
-            "without regularisation the accuracy decreases substantially "
-            "under stronger attacks",
-            "projection outperforms the other methods under every attack, and "
-            "the more the stronger the attack",
-            "projection does not hurt the clean accuracy at intermediate "
-            "bounds",
-        ),
-    ),
+    **robustness_registry.TABLES,
     "qresnet20-cifar10-jpeg": ComparisonTable(
         title="Fan et al., 2021, Tables IV and V: QResNet20 on CIFAR-10 (a "
         "JPEG copy, half of the width, ten epochs)",
