@@ -8,6 +8,7 @@ from training.robustness_study import Network
 from training.robustness_tables import CLEAN
 from training.robustness_tables import BoundsFigure
 from training.robustness_tables import RobustnessTable
+from training.samples_figure import SamplesFigure
 
 PAPER = "Zhu et al., ICLR 2022"
 # Seven values for each method; of equal ones the first, the strictest, wins.
@@ -212,6 +213,15 @@ TABLES = {
             "on Fashion-MNIST PN-4 reaches the accuracy of PN-10 and PN-Conv "
             "as the bound increases",
         ),
+    ),
+    "robustness-figure9": SamplesFigure(
+        f"{PAPER}, Figure 9: images of the sets",
+        {
+            "mnist": "MNIST",
+            "fashion_mnist": "Fashion-MNIST",
+            "kmnist": "K-MNIST",
+            "emnist/letters": "E-MNIST",
+        },
     ),
     "robustness-figure10": _figure(
         10,

@@ -57,11 +57,9 @@ class RobustnessTable:
     def _rows(self, study, network):
         columns, chosen = {}, {}
         for method in network.methods:
-            place = study.choose(network, method, self.selecting)
-            chosen[method.name] = columns[method.name] = None
-            if place is not None:
-                changes = method.trials()[place]
-                chosen[method.name] = changes
+            changes = study.choose(network, method, self.selecting)
+            chosen[method.name], columns[method.name] = changes, None
+            if changes is not None:
                 columns[method.name] = study.runs(network, method, changes)
         return [
             {
@@ -140,6 +138,7 @@ class BoundsFigure:
         Returns:
             The report, a dictionary.
         """
+        refuse(arguments, "comparison", tune=True)
         study = _study(self, arguments, folder)
         rows = []
         for network in self.networks:
@@ -220,7 +219,6 @@ def _study(table, arguments, folder):
     unknown = sorted(set(arguments.rows or ()) - set(names))
     if unknown:
         raise ValueError(f"Rows of this table are {names}. Received: {unknown}")
-    refuse(arguments, "comparison", tune=True)
     runs = arguments.runs or folder / "runs"
     return Study(runs, arguments, known_records(arguments.known))
 

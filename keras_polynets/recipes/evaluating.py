@@ -15,9 +15,7 @@ from keras_polynets.robustness import rademacher
 def validation_accuracies(model, examples, recipe, verbose):
     """Returns what selects among models; see `_accuracies`."""
     options = recipe.evaluation
-    attacks = options.attacks
-    if options.selecting_attack:
-        attacks = (options.selecting_attack,)
+    attacks = options.selecting_attacks or options.attacks
     return _accuracies(model, examples, options, attacks, 0, verbose)
 
 

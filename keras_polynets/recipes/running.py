@@ -66,8 +66,8 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
         return result
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    selecting = recipe.evaluation.selecting_attack
-    for attack in filter(None, (*recipe.evaluation.attacks, selecting)):
+    options = recipe.evaluation
+    for attack in (*options.attacks, *options.selecting_attacks):
         robustness.parse_attack(attack)
     transferring.prepare(recipe, directory, run, verbose)
     job = Job(recipe, directory, verbose)

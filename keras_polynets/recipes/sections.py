@@ -289,8 +289,8 @@ class Evaluation:
 
     Args:
         attacks: Attacks as `robustness.parse_attack` reads them.
-        selecting_attack: The attack that the validation set is measured
-            under, instead of all of `attacks`; empty for all of them.
+        selecting_attacks: The attacks that the validation set is measured
+            under; empty for `attacks`.
         attacked_examples: How many examples of the test set are attacked, the
             first ones; 0 for all.
         batch_size: Images a batch, for the validation too.
@@ -304,7 +304,7 @@ class Evaluation:
     """
 
     attacks: tuple[str, ...] = ()
-    selecting_attack: str = ""
+    selecting_attacks: tuple[str, ...] = ()
     attacked_examples: int = 0
     batch_size: int = 500
     top_k: tuple[int, ...] = ()

@@ -172,40 +172,6 @@ def test_publish_explains_mistakes(finished, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@on_tensorflow
-def test_reproduce_compares_with_the_paper(recipe_path, tmp_path, capsys):
-    arguments = ["table1-pn4", "--recipe", str(recipe_path), "--seeds", "2"]
-    arguments += ["--bounds", "5", "0.5", "--output", str(tmp_path)]
-    assert reproduce.main(arguments) == 0
-    text = capsys.readouterr().out
-    assert "PGD-(0.3, 20, 0.03)  not available" in text
-    report = json.loads((tmp_path / "table.json").read_text())
-    assert [row["row"] for row in report["rows"]][0] == "Clean"
-    for sweep in report["sweeps"]:
-        rows = {row["max_value"]: row for row in sweep["rows"]}
-        assert list(rows) == [None, 5.0, 0.5]
-        bounds = [rows[key]["lipschitz_bound"] for key in (None, 5.0, 0.5)]
-        assert bounds == sorted(bounds, reverse=True)
-        best = max((0.5, 5.0), key=lambda b: rows[b]["robust_accuracy"])
-        assert sweep["chosen"] == best
-        # Every branch has the trunk's first epoch.
-        folder = tmp_path / f"seed-{sweep['seed']}"
-        first = {
-            (branch / "history.csv").read_text().splitlines()[1]
-            for branch in folder.iterdir()
-            if branch.is_dir()
-        }
-        assert len(first) == 1
-    clean = report["rows"][0]["projected"]
-    assert len(clean["values"]) == 2
-    assert clean["deviation"] == pytest.approx(np.std(clean["values"], ddof=1))
-    assert (tmp_path / "table.csv").exists()
-    assert (tmp_path / "bounds.png").exists()
-    # A finished table is printed again without training.
-    assert reproduce.main(arguments) == 0
-    assert "training for" not in capsys.readouterr().out
-
-
 def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
     rates = [{"optimizer.learning_rate": rate} for rate in (1e-4, 1e-2)]
     table = ComparisonTable(
@@ -263,17 +229,18 @@ def test_every_table_names_recipes_that_take_its_trials():
             assert recipes.load(table.recipe).projection is not None
 
 
-def test_reproduce_explains_mistakes(recipe_path, capsys):
-    assert reproduce.main(["table1"]) == 1
-    assert "Did you mean 'table1-pn4'?" in capsys.readouterr().err
-    assert reproduce.main(["table1-pn4", "--no-tuning", "--rows", "a"]) == 1
-    message = "is no comparison and has no --rows, --no-tuning. Leave that out"
+def test_reproduce_explains_mistakes(capsys):
+    assert reproduce.main(["robustness-tabel1"]) == 1
+    assert "Did you mean 'robustness-table1'?" in capsys.readouterr().err
+    assert reproduce.main(["robustness-table1", "--rows", "a"]) == 1
+    message = "Rows of this table are ['PN-4 on Fashion-MNIST', "
     assert message in capsys.readouterr().err
-    assert reproduce.main(["qresnet20-cifar10-jpeg", "--bounds", "1"]) == 1
-    assert "is no sweep and has no --bounds" in capsys.readouterr().err
-    arguments = ["table1-pn4", "--recipe", str(recipe_path), "--epochs", "1"]
-    assert reproduce.main(arguments) == 1
-    assert "at least 2 epochs, one on each side" in capsys.readouterr().err
+    assert reproduce.main(["robustness-figure2", "--no-tuning"]) == 1
+    message = "is no comparison and has no --no-tuning. Leave that out"
+    assert message in capsys.readouterr().err
+    assert reproduce.main(["qresnet20-cifar10-jpeg", "--runs", "a"]) == 1
+    message = "is no table of the robustness paper and has no --runs"
+    assert message in capsys.readouterr().err
 
 
 def test_divergence_names_the_layer_and_keeps_the_backup(
