@@ -251,4 +251,4 @@ def _path(recipe):
     """Returns a folder for the runs of a recipe: equal ones share theirs."""
     values = recipe.portable().to_toml().encode()
     digest = hashlib.sha256(values).hexdigest()
-    return pathlib.PurePath(recipe.name, digest[:12])
+    return pathlib.PurePath(recipe.model, digest[:12])
