@@ -1,5 +1,7 @@
 """Which tables and figures of the robustness paper there are."""
 
+from training.defence_table import DefenceTable
+from training.layer_bounds_table import LayerBoundsTable
 from training.robustness_study import ATTACKS
 from training.robustness_study import FURTHER_ATTACKS
 from training.robustness_study import MAIN_ATTACKS
@@ -94,6 +96,7 @@ def curves(names, models=("pn4", "pn10", "pn_conv")):
 
 
 WITH_CLEAN = {None: CLEAN, **MAIN_ATTACKS}
+FGSM = {"fgsm:0.01": "FGSM-0.01", "fgsm:0.1": "FGSM-0.1"}
 STRONGER = (
     "without regularisation the accuracy decreases substantially under "
     "stronger attacks",
@@ -188,6 +191,23 @@ TABLES = {
         ),
         FURTHER_ATTACKS,
         ("the projection improves the accuracy under each of the attacks",),
+    ),
+    "robustness-table16": LayerBoundsTable(
+        f"{PAPER}, Table 16: a bound for each matrix",
+        networks(("fashion_mnist", "kmnist", "mnist"), ("pn4",)),
+        FGSM,
+        (
+            "bounds for each matrix outperform a single one under both attacks "
+            "and on all sets",
+            "those of the first matrices are larger, that of the output matrix "
+            "is tighter",
+        ),
+    ),
+    "robustness-table17": DefenceTable(
+        f"{PAPER}, Table 17: projection beside defences",
+        networks(("fashion_mnist",), ("pn4",), (PLAIN, PROJECTION)),
+        FGSM,
+        ("under both attacks projection is ahead of the defences",),
     ),
     "robustness-figure2": _figure(
         2,

@@ -132,13 +132,26 @@ class Study:
             for number in range(seeds)
         ]
 
+    def weights(self, network, method, changes, number):
+        """Returns the recipe of a run and the path of the weights it measured.
+
+        Args:
+            network: A `Network`.
+            method: A `Method`.
+            changes: One of its trials.
+            number: Which seed, from 0.
+        """
+        from keras_polynets.recipes.directory import RunDirectory
+
+        recipe = self.recipe(network, method, changes, number)
+        return recipe, RunDirectory(self.folder / _path(recipe)).best
+
     def _record(self, network, method, changes, number=0, tuning=False):
         """Returns the record of a run; its test is left out of trials."""
         from keras_polynets.recipes.attempting import attempt
 
         share = method.tuning_share if tuning else 1.0
-        recipe = self._recipe(network, method, changes, share)
-        recipe = recipe.replace({"seed": recipe.seed + number})
+        recipe = self.recipe(network, method, changes, number, share)
         facts = {
             "network": network.name,
             "method": method.name,
@@ -147,7 +160,7 @@ class Study:
         }
         result = self._find(facts["recipe"], test=not tuning)
         if result is None:
-            train = self._trains(network)
+            train = self.trains(network)
             path = self.folder / _path(recipe)
             trunk = self._trunk(network, method, recipe) if train else None
             result = attempt(
@@ -163,16 +176,26 @@ class Study:
             self._remember(record)
         return record
 
-    def _trains(self, network):
+    def trains(self, network):
+        """Returns whether the arguments ask to train a network."""
         rows = self.arguments.rows
         return rows is None or network.name in rows
 
-    def _recipe(self, network, method, changes, share=1.0):
+    def recipe(self, network, method, changes, number=0, share=1.0):
+        """Returns the recipe of a run.
+
+        Args:
+            network: A `Network`.
+            method: A `Method`.
+            changes: One of its trials.
+            number: Which seed, from 0.
+            share: The share of its epochs.
+        """
         from keras_polynets import recipes
         from keras_polynets.recipes.scaling import scaled
 
         # Overrides such as another set are for the rows that are trained.
-        overrides = self.arguments.overrides if self._trains(network) else ()
+        overrides = self.arguments.overrides if self.trains(network) else ()
         recipe = recipes.load(network.recipe + method.tag, overrides)
         recipe = recipe.replace(
             {
@@ -182,6 +205,7 @@ class Study:
                 **changes,
             }
         )
+        recipe = recipe.replace({"seed": recipe.seed + number})
         return scaled(recipe, share_of_epochs(recipe, self.arguments) * share)
 
     def _trunk(self, network, method, recipe):
@@ -207,7 +231,7 @@ class Study:
         from keras_polynets.recipes.attempting import trunk_of
 
         for method in network.methods:
-            recipe = self._recipe(network, method, method.trials()[0])
+            recipe = self.recipe(network, method, method.trials()[0])
             if (trunk := trunk_of(recipe)) is not None:
                 return trunk.epochs
         return 0

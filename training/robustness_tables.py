@@ -48,10 +48,12 @@ class RobustnessTable:
         Returns:
             The report, a dictionary.
         """
-        study = _study(self, arguments, folder)
-        rows = []
-        for network in self.networks:
-            rows += self._rows(study, network)
+        study = study_of(self, arguments, folder)
+        return self.report(study, self.networks)
+
+    def report(self, study, networks):
+        """Returns the report on some networks, a dictionary."""
+        rows = [row for n in networks for row in self._rows(study, n)]
         return _report(self, study, rows)
 
     def _rows(self, study, network):
@@ -139,7 +141,7 @@ class BoundsFigure:
             The report, a dictionary.
         """
         refuse(arguments, "comparison", tune=True)
-        study = _study(self, arguments, folder)
+        study = study_of(self, arguments, folder)
         rows = []
         for network in self.networks:
             plain, projected = network.methods
@@ -214,7 +216,8 @@ def accuracy(runs, attack):
     return found | counts
 
 
-def _study(table, arguments, folder):
+def study_of(table, arguments, folder):
+    """Returns the runs of a table, a `Study`."""
     names = [network.name for network in table.networks]
     unknown = sorted(set(arguments.rows or ()) - set(names))
     if unknown:

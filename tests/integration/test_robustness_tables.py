@@ -235,7 +235,7 @@ def test_every_network_has_its_recipes(name, tmp_path):
         title = network.name.partition(" on ")[2]
         assert title in SETS.values()
         for method in network.methods:
-            recipe = study._recipe(network, method, method.trials()[0])
+            recipe = study.recipe(network, method, method.trials()[0])
             assert recipe.holds_out
             assert "fgsm:0.1" in recipe.evaluation.selecting_attacks
             assert set(MAIN_ATTACKS) <= set(recipe.evaluation.attacks)
