@@ -100,11 +100,20 @@ def _prepare(recipe, bounds, attack):
     if not bounds:
         raise ValueError("Argument `bounds` must hold at least one bound.")
     recipe = recipe.replace({"evaluation.attacks": [attack]})
+    return recipe, trunk_of(recipe)
+
+
+def trunk_of(recipe):
+    """Returns the recipe of the epochs before the projection, or `None`.
+
+    Args:
+        recipe: A `Recipe` with a projection.
+    """
     start = recipe.projection.start_epoch
     if not 0 < start < recipe.epochs:
-        return recipe, None
+        return None
     changes = {"projection": None, "epochs": start, "evaluation": None}
-    return recipe, recipe.replace(changes)
+    return recipe.replace(changes)
 
 
 def _branch(recipe, bound):
