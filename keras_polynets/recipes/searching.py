@@ -27,7 +27,7 @@ def search_layer_bounds(
     *,
     attack="fgsm:0.01",
     rounds=ROUNDS,
-    block=125,
+    block=50,
     verbose="auto",
 ):
     """Chooses the bound of every matrix of a CCP network by a grid search.
