@@ -162,7 +162,7 @@ class Job:
             steps_per_epoch=self.steps_per_epoch - start.step,
             validation_data=self.splits.monitored if validate else None,
             validation_batch_size=self.recipe.evaluation.batch_size,
-            callbacks=[*_projection(self.recipe), *extra],
+            callbacks=[*projection(self.recipe), *extra],
             verbose=self.verbose,
         )
 
@@ -257,7 +257,8 @@ class Job:
         return FloatingPointError(message)
 
 
-def _projection(recipe):
+def projection(recipe):
+    """Returns the callbacks of a recipe's projection: one or none."""
     if recipe.projection is None:
         return []
     options = recipe.projection
