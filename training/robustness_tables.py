@@ -291,6 +291,18 @@ def _choices(report):
 
 
 def _changes(changes):
+    """Returns the words of a choice: numbers, or a table of numbers."""
+    from keras_polynets.recipes.directory import flat
+
     if changes is None:
         return MISSING
-    return ", ".join(f"{key} = {value:g}" for key, value in changes.items())
+    return ", ".join(
+        f"{key.rpartition('.')[2]} {_number(value)}"
+        for key, value in flat(changes).items()
+    )
+
+
+def _number(value):
+    if isinstance(value, (list, tuple)):
+        return "(" + ", ".join(f"{number:g}" for number in value) + ")"
+    return f"{value:g}"

@@ -11,8 +11,12 @@ from keras_polynets import data
 from keras_polynets import recipes
 from keras_polynets import robustness
 from keras_polynets import zoo
+from training import defence_table
+from training import defences
 from training import reproduce
 from training import robustness_registry
+from training.defence_table import DefenceTable
+from training.layer_bounds_table import LayerBoundsTable
 from training.robustness_registry import PLAIN
 from training.robustness_registry import SETS
 from training.robustness_study import MAIN_ATTACKS
@@ -273,3 +277,51 @@ def test_sets_that_a_user_brings(name, tmp_path):
         assert reproduce.main(words) == 0
     report = json.loads((tmp_path / "table.json").read_text())
     assert report["rows"] and not report["missing"]
+
+
+def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
+    """Tables 16 and 17, from the same runs."""
+    few = Method("Our method", "_projected", KEY, (2.0,))
+    network = Network("PN-4", NETWORK.recipe, (PLAIN, few))
+    attacks = robustness_registry.FGSM
+    candidates = ((5.0,), (1.0, 2.0), (5.0,), (5.0,), (0.5, 2.0))
+    for name, kind in (("layers", LayerBoundsTable), ("all", DefenceTable)):
+        table = kind(name, (network,), attacks, (), candidates=candidates)
+        monkeypatch.setitem(TABLES, name, table)
+    monkeypatch.setattr(defence_table, "VALIDATION", 100)
+    monkeypatch.setattr(defences, "GAUSSIAN", ((3, 1.0),))
+    monkeypatch.setattr(defences, "MEDIAN", (3,))
+    _, report = run("layers", tmp_path / "a", tmp_path / "runs")
+    found = report["search"]
+    assert found["attack"] == "fgsm:0.01" and found["all_members"] == 4
+    (best, *_) = found["members"]
+    assert best["layers"] == found["chosen"]
+    layers = report["rows"][0]["chosen"]["Layer-wise bound"]
+    assert layers == {"projection.layers": found["chosen"]}
+    # The run with these bounds is the member of the grid.
+    (trained,) = (
+        r
+        for r in report["records"]
+        if r["method"] == "Layer-wise bound" and r["recipe"]["seed"] == 0
+    )
+    accuracy = trained["validation"]["attacks"]["fgsm:0.01"]
+    assert accuracy == pytest.approx(best["robust_accuracy"], abs=0.021)
+    text = (tmp_path / "a" / "table.md").read_text()
+    assert f"output_map {found['chosen']['output_map']:g}" in text
+    _, again = run(
+        "layers",
+        tmp_path / "b",
+        tmp_path / "empty",
+        *("--known", str(tmp_path / "a" / "table.json")),
+    )
+    assert again["rows"] == report["rows"]
+    assert not (tmp_path / "empty").exists()
+    one_seed = "--seeds", "1"
+    _, report = run("all", tmp_path / "c", tmp_path / "runs", *one_seed)
+    cells = report["rows"][1]["cells"]
+    for column in defence_table.COLUMNS:
+        assert len(cells[column]["values"]) == 1
+    (found,) = report["defences"]
+    assert found["Median denoising"]["defence"] == "median filter, 3 × 3"
+    accuracies = found["Median denoising"]["accuracies"]
+    assert cells["Median denoising"]["values"] == [accuracies["fgsm:0.1"]]
