@@ -257,7 +257,7 @@ def _stem(x, block, stem, width):
     x = block.activate(x, "stem_act")
     if stem == "imagenet":
         x = _max_pool(x, block)
-    return keras.layers.Identity(dtype=block.policy, name="stem")(x)
+    return _part(x, block, "stem")
 
 
 def _max_pool(x, block):
@@ -285,8 +285,15 @@ def _stages(x, block, blocks, width):
         for j in range(1, count + 1):
             strides = 2 if i > 1 and j == 1 else 1
             x = block(x, filters, strides, f"stage{i}_block{j}")
-        x = keras.layers.Identity(dtype=block.policy, name=f"stage{i}")(x)
+        x = _part(x, block, f"stage{i}")
     return x
+
+
+def _part(x, block, name):
+    """Names the output of a part of the network."""
+    # By its name: Keras cannot write the config of an `Identity` with a policy.
+    dtype = block.policy.name
+    return keras.layers.Identity(dtype=dtype, name=name)(x)
 
 
 def _pool(x, pooling, policy):
