@@ -13,8 +13,8 @@ import tempfile
 from benchmarks import measuring
 
 BATCH_SIZE, SIZE = 128, 224
-# Of one measurement, which begins with a new iterator. Each pipeline works a few
-# batches ahead, which are in its time.
+# Of one measurement, which begins with a new iterator. A pipeline works some
+# batches ahead, and they are in its time.
 BATCHES = 16
 COPIES = 256
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)

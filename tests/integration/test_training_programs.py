@@ -269,8 +269,8 @@ def test_tables_print_the_numbers_that_recipes_cite():
         for row in table.rows:
             model, tag = row.recipe.split(".")
             path = zoo.data_directory() / model / f"{tag}.toml"
-            head = [x for x in path.read_text().splitlines() if x.startswith("#")]
-            cited = " ".join(line[2:] for line in head)
+            lines = path.read_text(encoding="utf-8").splitlines()
+            cited = " ".join(x[2:] for x in lines if x.startswith("#"))
             assert row.paper is None or row.paper in cited, (name, row.name)
 
 

@@ -135,9 +135,8 @@ def test_another_fold_with_every_seed(recipe, tmp_path):
     folds = tuple({"data.validation_seed": fold} for fold in (7, 8))
     contender = recipes.Contender("a", recipe, RATES, folds=folds)
     found = recipes.compare([contender], tmp_path, train=[])["a"]
-    assert {t["recipe"]["data"]["validation_seed"] for t in found["trials"]} == {
-        recipe.data.validation_seed
-    }
+    for trial in found["trials"]:
+        assert trial["recipe"]["data"]["validation_seed"] == 0
     contender = dataclasses.replace(contender, trials=({},))
     found = recipes.compare([contender], tmp_path, train=[])["a"]
     taken = [
