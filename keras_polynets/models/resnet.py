@@ -335,13 +335,13 @@ def _check(config, kwargs):
 def _check_shapes(config, kwargs):
     shape, halvings = config["input_shape"], len(config["blocks"]) - 1
     smallest = 2 ** (STEMS[config["stem"]] + halvings)
-    if len(shape) != 3 or any(
-        n is not None and n < smallest for n in shape[:2]
-    ):
+    small = any(n is not None and n < smallest for n in shape[:2])
+    if len(shape) != 3 or shape[-1] is None or small:
         raise ValueError(
             "Argument `input_shape` must be (height, width, channels), with a "
             f"height and width of at least {smallest} for the strides of this "
-            f"network. Received: input_shape={shape}"
+            "network, or None, and a fixed number of channels. Received: "
+            f"input_shape={shape}"
         )
     if config["preprocessing"] == "log_mel":
         spoken.check_shape(shape)

@@ -381,6 +381,10 @@ def test_the_kernels_are_drawn_as_the_papers_do():
             {"input_shape": (31, 31, 3), "stem": "imagenet", "blocks": [1] * 4},
             r"at least 32 for the strides.*\(31, 31, 3\)",
         ),
+        (
+            {"input_shape": (8, 8, None)},
+            r"fixed number of channels. Received: input_shape=\(8, 8, None\)",
+        ),
         ({"input_shape": (8, 8)}, r"must be \(height, width, channels\)"),
         ({"order": 0}, "`order` must be an integer of at least 1"),
         ({"order": 1.5}, "`order` must be an integer of at least 1"),
