@@ -24,6 +24,7 @@ class Row:
         runs: Whether the chosen trial is run and measured on the test set.
         tuning_share: The share of the epochs that the trials last; `None` for
             the table's.
+        folds: Changes that the runs take in turn, a seed after another.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     paper: str | None = None
     runs: bool = True
     tuning_share: float | None = None
+    folds: tuple = ({},)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,7 @@ class ComparisonTable:
             row.runs,
             row.tuning_share or self.tuning_share,
             share_of_epochs(recipe, arguments),
+            row.folds,
         )
 
     def write(self, folder, report):

@@ -1,15 +1,12 @@
 """The tables that `training.reproduce` repeats."""
 
+from training import prodpoly_tables
 from training import robustness_registry
 from training.comparison_tables import ComparisonTable
 from training.comparison_tables import Figure
 from training.comparison_tables import Row
 
 RATES = tuple({"optimizer.learning_rate": rate} for rate in (0.1, 0.05, 0.2))
-
-LOW_RATES = tuple(
-    {"optimizer.learning_rate": rate} for rate in (0.1, 0.03, 0.01)
-)
 
 
 def _factors(*factors):
@@ -202,72 +199,5 @@ TABLES = {
             for depth in FULL_SCALE
         },
     ),
-    "prodpoly-cifar10-jpeg": ComparisonTable(
-        title="Chrysos et al., CVPR 2020, Figure 8, and TPAMI 2021, Table 5: "
-        "products of polynomials on CIFAR-10 (a JPEG copy, a quarter of the "
-        "width, ten epochs)",
-        paper_column="paper: test accuracy, full scale",
-        tuning_share=0.3,
-        rows=(
-            Row("ResNet18", "resnet18.cifar10_jpeg_w16", LOW_RATES, ".945"),
-            Row(
-                "Prodpoly-ResNet18",
-                "prodpoly_resnet18.cifar10_jpeg_w16",
-                LOW_RATES,
-                ".945",
-            ),
-            Row(
-                "no activations, 1111",
-                "resnet18_linear.cifar10_jpeg_w16_1111",
-                LOW_RATES,
-            ),
-            *(
-                Row(
-                    f"no activations, 1111, order {order}",
-                    "prodpoly_resnet18_linear."
-                    f"cifar10_jpeg_w16_order{order}_1111",
-                    LOW_RATES,
-                )
-                for order in (2, 3, 4, 5)
-            ),
-            Row(
-                "no activations, 2222",
-                "resnet18_linear.cifar10_jpeg_w16",
-                LOW_RATES,
-                ".391",
-            ),
-            Row(
-                "no activations, 2222, order 2",
-                "prodpoly_resnet18_linear.cifar10_jpeg_w16_order2",
-                LOW_RATES,
-            ),
-        ),
-        claims=(
-            "Prodpoly-ResNet18 has the accuracy of ResNet18 with 46 % fewer "
-            "parameters",
-            "without activation functions products of polynomials come close "
-            "to .945, and the network without them stays at .391",
-            "a higher order is less accurate; the number of blocks matters "
-            "little",
-        ),
-        figures={
-            "figure8": Figure(
-                "Without activation functions",
-                (
-                    "no activations, 1111",
-                    *(
-                        f"no activations, 1111, order {order}"
-                        for order in (2, 3, 4, 5)
-                    ),
-                    "no activations, 2222, order 2",
-                ),
-                "runs",
-            ),
-            "figure9": Figure(
-                "Test accuracy, mean and deviation over the seeds",
-                ("ResNet18", "Prodpoly-ResNet18"),
-                "runs",
-            ),
-        },
-    ),
+    **prodpoly_tables.TABLES,
 }

@@ -6,6 +6,7 @@ from keras_polynets.data import members
 from keras_polynets.data import notes
 from keras_polynets.data import sample
 from keras_polynets.data import speech
+from keras_polynets.data.class_folders import LAYOUT
 from keras_polynets.data.class_folders import is_image
 from keras_polynets.data.class_folders import load_class_folders
 from keras_polynets.data.prepared import load_prepared
@@ -67,8 +68,11 @@ def load(name, *, archives=None, data_dir=None, split=None):
             "Argument `name` must be the name of a data set or a path. "
             f"Received: {name!r} of type {type(name).__name__}"
         )
-    if _is_path(name) and _holds_recordings(name):
-        return speech.load_speech(name, split)
+    if _is_path(name):
+        path = pathlib.Path(name).expanduser()
+        members.check_exists(path, f"images, {LAYOUT}; or {speech.LAYOUT}")
+        if _holds_recordings(path):
+            return speech.load_speech(path, split)
     if split:
         raise ValueError(
             "Argument `split` is for files of spoken words, given by their "
@@ -94,11 +98,8 @@ def _is_path(name):
     )
 
 
-def _holds_recordings(name):
+def _holds_recordings(path):
     """Whether a path holds wav files, by the first file of a known kind."""
-    path = pathlib.Path(name).expanduser()
-    if not path.exists():
-        return False
     for first, _ in members.files_of(
         path, lambda name: is_image(name) or speech.is_recording(name)
     ):

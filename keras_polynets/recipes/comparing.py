@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import pathlib
 
 import numpy as np
@@ -36,6 +37,9 @@ class Contender:
             the test set. Contenders without runs are there for their trials.
         tuning_share: What share of the epochs of the runs the trials last.
         share: What share of its recipe's epochs the contender trains for.
+        folds: Changes of the recipe that the runs take in turn, a seed after
+            another: with `{"data.split": "speaker:theo"}` and so on another
+            speaker tests with every seed. The trials have none of them.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Contender:
     runs: bool = True
     tuning_share: float = 1.0
     share: float = 1.0
+    folds: tuple = ({},)
 
 
 def compare(
@@ -108,8 +113,10 @@ def compare(
         )
     # A mistake in a recipe is an error before the first training.
     for contender in contenders:
-        for changes in contender.trials:
-            _final(contender, changes)
+        for changes, fold in itertools.product(
+            contender.trials, contender.folds
+        ):
+            _final(contender, {**changes, **fold})
     folder, report = pathlib.Path(run_directory), {}
     for contender in contenders:
         before = (known or {}).get(contender.name, {})
@@ -200,9 +207,10 @@ def _contend(contender, runner, seeds):
         chosen = _choose(trials)
     runs = []
     if contender.runs and chosen is not None:
-        final = _final(contender, chosen)
-        for seed in range(final.seed, final.seed + seeds):
-            recipe = final.replace({"seed": seed})
+        folds = itertools.cycle(contender.folds)
+        first = contender.recipe.seed
+        for seed, fold in zip(range(first, first + seeds), folds, strict=False):
+            recipe = _final(contender, {**chosen, **fold, "seed": seed})
             runs.append(runner.record(recipe, f"seed-{seed}", True, seed=seed))
     return {"trials": trials, "chosen": chosen, "runs": runs}
 

@@ -13,6 +13,7 @@ from keras_polynets import zoo
 from keras_polynets.callbacks import Backup
 from keras_polynets.recipes import building
 from keras_polynets.recipes.directory import RunDirectory
+from training import prodpoly_tables
 from training import publish
 from training import reproduce
 from training import train
@@ -219,12 +220,35 @@ def test_every_table_names_recipes_that_take_its_trials():
             assert len({len(row.trials) for row in table.rows}) == 1
             for row in table.rows:
                 recipe = recipes.load(row.recipe)
-                assert recipe.data.validation or len(row.trials) == 1
-                for changes in row.trials:
+                assert recipe.holds_out or len(row.trials) == 1
+                for changes in (*row.trials, *row.folds):
                     recipe.replace(changes)
             names = {row.name for row in table.rows}
             for figure in table.figures.values():
                 assert set(figure.rows) <= names
+
+
+def test_tables_print_the_numbers_that_recipes_cite():
+    for name, table in prodpoly_tables.TABLES.items():
+        for row in table.rows:
+            model, tag = row.recipe.split(".")
+            path = zoo.data_directory() / model / f"{tag}.toml"
+            lines = path.read_text(encoding="utf-8").splitlines()
+            cited = " ".join(x[2:] for x in lines if x.startswith("#"))
+            assert row.paper is None or row.paper in cited, (name, row.name)
+
+
+def test_no_speaker_who_selects_tests():
+    rows = TABLES["prodpoly-fsdd"].rows
+    assert all(row.trials == rows[0].trials for row in rows)
+    by_speaker = [row for row in rows if "speaker" in row.recipe]
+    assert len(by_speaker) == 2
+    for row in by_speaker:
+        split = recipes.load(row.recipe).data.split
+        tested, selects = split.removeprefix("speaker:").split(",")
+        folds = [fold["data.split"] for fold in row.folds]
+        assert folds[0] == f"speaker:{tested}"
+        assert f"speaker:{selects}" not in folds and len(set(folds)) == 5
 
 
 def test_reproduce_explains_mistakes(capsys):
