@@ -17,7 +17,7 @@ from keras_polynets.recipes.running import RUNS
 from keras_polynets.recipes.running import run
 
 CANDIDATES = (0.8, 1.2, 2.0, 5.0, 10.0)
-ROUNDS = ((2, 250), (10, 25), (50, 1))
+ROUNDS = ((2, 400), (6, 100), (50, 1))
 
 
 def search_layer_bounds(
