@@ -17,6 +17,18 @@ def aligned(rows):
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
+def markdown_lines(rows, alignment):
+    """Returns the lines of a table of words as Markdown.
+
+    Args:
+        rows: List of lists of words, the head first.
+        alignment: String with `"l"` (left) or `"r"` for each column.
+    """
+    marks = "|".join({"l": "---", "r": "---:"}[side] for side in alignment)
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [head, f"|{marks}|", *body]
+
+
 def cell(value, scale=1.0, digits=4):
     """Returns the words of a mean and its deviation."""
     if value is None:

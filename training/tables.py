@@ -1,8 +1,14 @@
 """The tables that `training.reproduce` repeats."""
 
+from training.bound_figures import Networks
+from training.bound_figures import RandomFigure
+from training.bound_figures import TrainingFigure
 from training.comparison_tables import ComparisonTable
 from training.comparison_tables import Figure
 from training.comparison_tables import Row
+from training.rank_figure import RankFigure
+from training.steps_figure import Attacked
+from training.steps_figure import StepsFigure
 from training.sweep_tables import SweepTable
 
 RATES = tuple({"optimizer.learning_rate": rate} for rate in (0.1, 0.05, 0.2))
@@ -279,5 +285,69 @@ TABLES = {
                 "runs",
             ),
         },
+    ),
+    "robustness-figure4": TrainingFigure(
+        title="Zhu et al., ICLR 2022, Figure 4: the theoretical over the "
+        "algorithmic bound while PN-4 is trained on Fashion-MNIST",
+        claims=(
+            "the algorithm bounds the product of the norms of the factors, an "
+            "upper bound of the norm of their face-splitting product; the "
+            "ratio says how tight it is",
+        ),
+        recipe="pn4.fashion_mnist",
+        projected="pn4.fashion_mnist_projected",
+    ),
+    "robustness-figure5": RandomFigure(
+        title="Zhu et al., ICLR 2022, Figure 5: the theoretical over the "
+        "algorithmic bound of networks that are not trained",
+        claims=(
+            "the ratio is shown for randomly initialised matrices as well, "
+            "for networks that are not trained",
+        ),
+        panels=(
+            Networks("CCP, 784 inputs", "ccp", 784, (2, 4, 6, 8, 10)),
+            Networks("CCP, 8 inputs", "ccp", 8, (2, 3, 4, 5, 6)),
+            # The lifted matrix of NCP has a column for every monomial.
+            Networks("NCP, 8 inputs", "ncp", 8, (2, 3, 4, 5, 6), "log"),
+        ),
+        ranks=(2, 4, 8, 16, 32, 64),
+        draws=100,
+    ),
+    "robustness-figure6": RankFigure(
+        title="Zhu et al., ICLR 2022, Figure 6: PN-4 and PN-10 of several "
+        "hidden ranks on Fashion-MNIST",
+        claims=(
+            "PN-10 is more accurate on the training set than PN-4, and as "
+            "accurate on the test set",
+            "a higher rank raises the accuracy on the training set, but not "
+            "on the test set",
+        ),
+        models={"PN-4": "pn4.fashion_mnist", "PN-10": "pn10.fashion_mnist"},
+        ranks=(2, 4, 8, 16, 32, 64),
+    ),
+    "robustness-figure7": StepsFigure(
+        title="Zhu et al., ICLR 2022, Figure 7: accuracy on Fashion-MNIST "
+        "under PGD against the number of steps",
+        claims=(
+            "from some number of steps on (lost in the copy at hand) the "
+            "accuracy does not vary significantly: the projection holds "
+            "against stronger attacks",
+            "PN-4 and PN-Conv behave alike",
+        ),
+        attacked=(
+            Attacked("PN-4", False, "pn4.fashion_mnist"),
+            Attacked("PN-4", True, "pn4.fashion_mnist_projected"),
+            # A training takes 20 minutes, so that there is one seed.
+            *(
+                Attacked(
+                    "PN-Conv",
+                    projected,
+                    f"pn_conv.fashion_mnist{'_projected' * projected}",
+                    images=500,
+                    most_seeds=1,
+                )
+                for projected in (False, True)
+            ),
+        ),
     ),
 }
