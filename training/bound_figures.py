@@ -53,7 +53,7 @@ class TrainingFigure(figure_tables.FigureTable):
         from keras_polynets import recipes
         from keras_polynets.recipes.directory import RunDirectory
 
-        curves, start = {}, None
+        curves = {}
         for name, recipe in self._recipes(arguments).items():
             histories = []
             for seed in range(recipe.seed, recipe.seed + arguments.seeds):
@@ -69,12 +69,10 @@ class TrainingFigure(figure_tables.FigureTable):
                 key: figure_tables.spread_of_curves([h[key] for h in histories])
                 for key in QUANTITIES
             }
-            if recipe.projection is not None:
-                start = recipe.projection.start_epoch
         return self.report(
             curves=curves,
             epochs=recipe.epochs,
-            start_epoch=start,
+            start_epoch=recipe.projection.start_epoch,
             seeds=arguments.seeds,
             recipe=recipe.portable().to_dict(),
         )
@@ -120,13 +118,17 @@ class TrainingFigure(figure_tables.FigureTable):
         canvas = _figures.figure(6.4, 4.2)
         axes = canvas.subplots()
         epochs = range(1, report["epochs"] + 1)
+        first = 0
         for color, (name, found) in zip(
             itertools.cycle(_figures.COLORS),
             report["curves"].items(),
             strict=False,
         ):
+            shown = {k: v[first:] for k, v in found["ratio"].items()}
             line = {"color": color, "label": name}
-            figure_tables.plot(axes, epochs, found["ratio"], **line)
+            figure_tables.plot(axes, epochs[first:], shown, **line)
+            # Before their projection the others are the first one.
+            first = max(0, report["start_epoch"] - 1)
         if report["start_epoch"]:
             axes.axvline(
                 report["start_epoch"] + 0.5,
@@ -278,7 +280,8 @@ class RandomFigure(figure_tables.FigureTable):
         panels = canvas.subplots(1, count, squeeze=False)[0]
         for axes, panel in zip(panels, report["panels"], strict=True):
             axes.set_xscale("log", base=2)
-            axes.set(title=panel["title"], yscale=panel["scale"])
+            axes.set(yscale=panel["scale"])
+            axes.set_title(panel["title"], loc="left")
             axes.set(xlabel="Hidden rank", xticks=report["ranks"])
             axes.set_xticklabels(report["ranks"])
             for number, (name, found) in enumerate(panel["curves"].items()):
@@ -290,6 +293,8 @@ class RandomFigure(figure_tables.FigureTable):
                     marker=_figures.MARKERS[number % len(_figures.MARKERS)],
                     label=name,
                 )
+            # No ratio is above 1.
+            axes.set_ylim(top=1)
             axes.legend()
         panels[0].set_ylabel("Theoretical / algorithmic bound")
         return canvas

@@ -20,16 +20,19 @@ class FigureTable:
     Args:
         title: What the figure shows.
         claims: What the paper's text says of it.
+        notes: What has to be known of ours.
     """
 
     title: str
     claims: tuple
+    notes: tuple
 
     options = ()
 
     def report(self, **parts):
-        """Returns a report: what the paper says, then what was found."""
-        return {"title": self.title, "claims": self.claims, **parts}
+        """Returns a report: the words of the figure and what was found."""
+        words = ("title", "claims", "notes")
+        return {key: getattr(self, key) for key in words} | parts
 
     def write(self, folder, report):
         """Writes the table and the figure, and returns their names."""
@@ -42,7 +45,7 @@ class FigureTable:
             "",
             *markdown_lines(rows, "l" + "r" * (len(rows[0]) - 1)),
             "",
-            *claim_lines(report),
+            *remarks(report),
         ]
         with atomic_write(folder / "table.md", "w") as file:
             file.write("\n".join(lines) + "\n")
@@ -54,15 +57,17 @@ class FigureTable:
         return ["table.md", "figure.png"]
 
     def text(self, report):
-        """Returns the table and what the paper says of it."""
+        """Returns the table and what is to be said of it."""
         lines = [report["title"], "", *aligned(self.rows(report)), ""]
-        return "\n".join(lines + claim_lines(report))
+        return "\n".join(lines + remarks(report))
 
 
-def claim_lines(report):
-    """Returns the lines of what the paper's text says."""
-    claims = (f"- {claim}" for claim in report["claims"])
-    return ["The paper's text says:", *claims]
+def remarks(report):
+    """Returns the lines of what the paper's text says, and of our notes."""
+    claims, notes = (
+        [f"- {remark}" for remark in report[key]] for key in ("claims", "notes")
+    )
+    return ["The paper's text says:", "", *claims, "", "Ours:", "", *notes]
 
 
 def spread_of_curves(curves):

@@ -119,7 +119,7 @@ class StepsFigure(figure_tables.FigureTable):
         from keras_polynets import _figures
 
         models = list(dict.fromkeys(row["model"] for row in report["rows"]))
-        canvas = _figures.figure(4.2 * len(models) + 0.4, 4.6)
+        canvas = _figures.figure(max(6.4, 4.2 * len(models)), 4.6)
         panels = canvas.subplots(1, len(models), sharey=True, squeeze=False)[0]
         for axes, model in zip(panels, models, strict=True):
             axes.set_xscale("log")
@@ -161,7 +161,8 @@ class _Seed:
         self.directory = RunDirectory(folder / name / f"seed-{recipe.seed}")
         self.directory.claim(self.recipe)
         self.measures = row.name in (arguments.rows or [row.name])
-        self.images = arguments.images or row.images
+        given = arguments.images
+        self.images = row.images if given is None else given
 
     @functools.cached_property
     def model(self):
@@ -183,6 +184,12 @@ class _Seed:
             {"data.name": self._facts()["data"], "data.validation": 0}
         )
         x, y = examples.examples_of(source).test
+        if not 1 <= self.images <= len(y):
+            raise ValueError(
+                f"The test set of {source.data.name!r} has {len(y):,} images "
+                "to attack; --images has to be from 1 to that. Received: "
+                f"{self.images}"
+            )
         return x[: self.images], y[: self.images]
 
     def report(self, steps):
@@ -272,18 +279,16 @@ def _draw_row(axes, row, steps):
 
     color = _figures.COLORS[row["projected"]]
     name = "projection" if row["projected"] else "no projection"
-    styles = zip(row["curves"].items(), ("o-", "s--"), strict=True)
-    for (words, curves), (marker, *style) in styles:
-        figure_tables.plot(
-            axes,
-            steps,
-            curves,
-            scale=100,
-            color=color,
-            marker=marker,
-            linestyle="".join(style),
-            label=f"{name}, step size {words}",
-        )
+    styles = (
+        {"marker": "o", "linestyle": "-"},
+        {"marker": "s", "linestyle": "--", "markerfacecolor": "white"},
+    )
+    for style, (words, curves) in zip(
+        styles, row["curves"].items(), strict=True
+    ):
+        label = f"{name}, step size {words}"
+        line = {"color": color, "label": label, **style}
+        figure_tables.plot(axes, steps, curves, scale=100, **line)
     axes.axhline(
         100 * row["clean"]["mean"],
         color=color,

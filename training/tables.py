@@ -294,6 +294,12 @@ TABLES = {
             "upper bound of the norm of their face-splitting product; the "
             "ratio says how tight it is",
         ),
+        notes=(
+            "the matrices have the row and the column of the constant, which "
+            "absorb the skips; 'U_n alone' leaves them out",
+            "where the projection makes the rows of every U_n equally long, "
+            "the ratio is 1",
+        ),
         recipe="pn4.fashion_mnist",
         projected="pn4.fashion_mnist_projected",
     ),
@@ -301,8 +307,13 @@ TABLES = {
         title="Zhu et al., ICLR 2022, Figure 5: the theoretical over the "
         "algorithmic bound of networks that are not trained",
         claims=(
-            "the ratio is shown for randomly initialised matrices as well, "
-            "for networks that are not trained",
+            "it names the ratio for randomly initialised matrices, and makes "
+            "no claim of it",
+        ),
+        notes=(
+            "weights are drawn as those of PN-4 and NCP-4: factors uniform in "
+            "±1/√inputs, states of NCP by Glorot, its constants 1",
+            "mean and deviation over the draws",
         ),
         panels=(
             Networks("CCP, 784 inputs", "ccp", 784, (2, 4, 6, 8, 10)),
@@ -322,6 +333,10 @@ TABLES = {
             "a higher rank raises the accuracy on the training set, but not "
             "on the test set",
         ),
+        notes=(
+            "all 60,000 training images train, and the weights after the last "
+            "epoch are measured: nothing is selected",
+        ),
         models={"PN-4": "pn4.fashion_mnist", "PN-10": "pn10.fashion_mnist"},
         ranks=(2, 4, 8, 16, 32, 64),
     ),
@@ -333,6 +348,13 @@ TABLES = {
             "accuracy does not vary significantly: the projection holds "
             "against stronger attacks",
             "PN-4 and PN-Conv behave alike",
+        ),
+        notes=(
+            "ε = 0.1 in units of the input; at the step size 0.01 fewer than "
+            "10 steps do not reach that distance, at 2.5 ε / steps all do",
+            "of Fashion-MNIST, the first of the 2,000 embedded test images are "
+            "attacked",
+            "the first seed is the published one; of PN-Conv there is no other",
         ),
         attacked=(
             Attacked("PN-4", False, "pn4.fashion_mnist"),

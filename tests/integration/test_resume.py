@@ -54,7 +54,9 @@ def dying(self, batch, logs=None):
     if fatal and self._position.global_step >= fatal:
         os.kill(os.getpid(), signal.{signal})
 callbacks.Backup.on_train_batch_end = dying
-recipes.run(recipes.load(recipe), folder, verbose=0)
+def size(model):
+    return {"size": float(abs(model.get_weights()[0]).sum())}
+recipes.run(recipes.load(recipe), folder, verbose=0, measure=size)
 """
 
 
