@@ -52,14 +52,20 @@ bench: .venv/.development .venv-torch/.ready
 	$(BIN)/python -m benchmarks.run --torch-python .venv-torch/bin/python
 
 # On a machine with an NVIDIA GPU: JAX beside PyTorch, on the GPU. With
-# CIFAR10=PATH it trains the full recipes of Table IV on JAX instead, ROWS
-# for SLICE seconds; the same command goes on where it stopped.
+# CIFAR10=PATH it trains the full recipes of a table on JAX instead, ROWS of it
+# with one seed for SLICE seconds; the same command goes on where it stopped:
+#   make bench-gpu CIFAR10=PATH TABLE=prodpoly-cifar10
 SLICE ?= 480
+TABLE ?= qresnet-cifar10
+ifeq ($(TABLE),prodpoly-cifar10)
+ROWS ?= "ResNet18" "Prodpoly-ResNet18"
+else
 ROWS ?= "ResNet20" "QResNet20"
+endif
 bench-gpu: .venv-gpu/.ready
 ifdef CIFAR10
 	KERAS_BACKEND=jax timeout --signal=INT $(SLICE) \
-		.venv-gpu/bin/python -m training.reproduce qresnet-cifar10 --seeds 1 \
+		.venv-gpu/bin/python -m training.reproduce $(TABLE) --seeds 1 \
 		--set data.name=$(CIFAR10) --rows $(ROWS); \
 		status=$$?; [ $$status = 0 ] || [ $$status = 124 ]
 else

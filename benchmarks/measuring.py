@@ -13,9 +13,19 @@ import time
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
-def options(description, argv=None):
-    """Returns the options of a benchmark, before TensorFlow is imported."""
-    options = parser(description).parse_args(argv)
+def options(description, argv=None, **more):
+    """Returns the options of a benchmark, before TensorFlow is imported.
+
+    Args:
+        description: What the benchmark measures.
+        argv: List of the words of the command line.
+        **more: Options that this benchmark alone has, each a dictionary of
+            the arguments of `argparse.ArgumentParser.add_argument`.
+    """
+    words = parser(description)
+    for name, arguments in more.items():
+        words.add_argument(f"--{name}", **arguments)
+    options = words.parse_args(argv)
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ[name] = str(options.threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -10,6 +10,7 @@ NAMES = (
     "attacks",
     "batch_normalization",
     "convolutional_throughput",
+    "image_pipeline",
     "import_time",
     "projection",
     "projection_cost",

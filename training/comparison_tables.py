@@ -6,7 +6,7 @@ import itertools
 from training.table_text import aligned
 from training.table_text import cell
 from training.table_text import has_matplotlib
-from training.table_text import markdown_lines
+from training.table_text import markdown
 from training.table_text import refuse
 from training.table_text import share_of_epochs
 
@@ -25,6 +25,7 @@ class Row:
         runs: Whether the chosen trial is run and measured on the test set.
         tuning_share: The share of the epochs that the trials last; `None` for
             the table's.
+        folds: Changes that the runs take in turn, a seed after another.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     paper: str | None = None
     runs: bool = True
     tuning_share: float | None = None
+    folds: tuple = ({},)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ class ComparisonTable:
         """
         from keras_polynets import recipes
 
-        refuse(arguments, "sweep", recipe=None, bounds=None)
+        refuse(arguments, "table of the robustness paper", runs=None)
         contenders = [self._contender(row, arguments) for row in self.rows]
         found = recipes.compare(
             contenders,
@@ -111,6 +113,7 @@ class ComparisonTable:
             row.runs,
             row.tuning_share or self.tuning_share,
             share_of_epochs(recipe, arguments),
+            row.folds,
         )
 
     def write(self, folder, report):
@@ -118,7 +121,7 @@ class ComparisonTable:
         from keras_polynets._files import atomic_write
 
         with atomic_write(folder / "table.md", "w") as file:
-            file.write(markdown(report))
+            file.write(page(report))
         written = ["table.md"]
         for stem, figure in self.figures.items():
             curves = collect(figure, report["rows"])
@@ -194,10 +197,10 @@ def trial_lines(report):
     return [*lines, ""] if len(lines) > 1 else []
 
 
-def markdown(report):
+def page(report):
     """Returns the tables of a report as Markdown."""
     lines = [f"# {report['title']}", ""]
-    lines += markdown_lines(table(report), "lrrrrrl")
+    lines.append(markdown(table(report), "lrrrrrl"))
     trials = [
         [
             name,
@@ -210,7 +213,7 @@ def markdown(report):
     ]
     if trials:
         head = ["row", "trial", "epochs", "validation accuracy (%)"]
-        lines += ["", *markdown_lines([head, *trials], "llrr")]
+        lines += ["", markdown([head, *trials], "llrr")]
     return "\n".join(lines) + "\n"
 
 

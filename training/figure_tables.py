@@ -5,7 +5,7 @@ import json
 
 from training.table_text import aligned
 from training.table_text import has_matplotlib
-from training.table_text import markdown_lines
+from training.table_text import markdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,10 @@ class FigureTable:
         from keras_polynets import _figures
         from keras_polynets._files import atomic_write
 
-        rows = self.rows(report)
         lines = [
             f"# {report['title']}",
             "",
-            *markdown_lines(rows, "l" + "r" * (len(rows[0]) - 1)),
+            markdown(self.rows(report)),
             "",
             *remarks(report),
         ]

@@ -1,7 +1,7 @@
 """Repeats a table or a figure of a paper and prints both sides.
 
-    python -m training.reproduce table1-pn4
-    python -m training.reproduce table1-pn4 --scale 0.1 --seeds 1
+    python -m training.reproduce robustness-table1
+    python -m training.reproduce robustness-table1 --scale 0.1 --seeds 1
 
 writes table.json, the table and its figures beside the runs. The same command
 goes on with what was interrupted.
@@ -15,7 +15,7 @@ import sys
 from training.tables import TABLES
 
 INTERRUPTED = 130
-FIGURE_OPTIONS = ("draws", "images", "ranks")
+FIGURE_OPTIONS = ("bounds", "draws", "images", "ranks")
 
 
 def make_parser():
@@ -37,12 +37,6 @@ def make_parser():
     )
     length.add_argument("--epochs", type=int, help="number of epochs instead")
     parser.add_argument(
-        "--bounds",
-        type=float,
-        nargs="+",
-        help="bounds to choose from, in a sweep (default: the paper's)",
-    )
-    parser.add_argument(
         "--set",
         dest="overrides",
         metavar="KEY=VALUE",
@@ -51,14 +45,11 @@ def make_parser():
         help="change a key of the recipe (repeatable)",
     )
     parser.add_argument(
-        "--recipe", help="another recipe than the table's, for a sweep"
-    )
-    parser.add_argument(
         "--rows",
         nargs="+",
         metavar="ROW",
-        help="rows to train, of a comparison; of the others what is finished "
-        "is reported (default: all)",
+        help="rows to train; of the others what is finished is reported "
+        "(default: all)",
     )
     parser.add_argument(
         "--no-tuning",
@@ -69,12 +60,21 @@ def make_parser():
     parser.add_argument(
         "--known",
         type=pathlib.Path,
-        help="table.json of a comparison whose runs are not repeated",
+        help="table.json from before whose runs are not repeated",
+    )
+    parser.add_argument(
+        "--runs",
+        type=pathlib.Path,
+        help="folder of the runs, which tables of the robustness paper share "
+        "(default: runs in that of the output)",
     )
     parser.add_argument(
         "--output", help="folder (default: runs/reproduce/TABLE)"
     )
     figures = parser.add_argument_group("figures")
+    figures.add_argument(
+        "--bounds", type=float, nargs="+", help="bounds of the projection"
+    )
     figures.add_argument(
         "--draws", type=int, help="number of random networks of each kind"
     )

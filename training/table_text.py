@@ -1,6 +1,7 @@
 """What all tables of `training.reproduce` share."""
 
 import importlib.util
+import json
 import sys
 
 
@@ -17,16 +18,30 @@ def aligned(rows):
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def markdown_lines(rows, alignment):
-    """Returns the lines of a table of words as Markdown.
+def markdown(rows, alignment=None):
+    """Returns a table of words as Markdown.
 
     Args:
         rows: List of lists of words, the head first.
-        alignment: String with `"l"` (left) or `"r"` for each column.
+        alignment: String with `"l"` (left) or `"r"` for each column; by
+            default the first one is left.
     """
-    marks = "|".join({"l": "---", "r": "---:"}[side] for side in alignment)
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return [head, f"|{marks}|", *body]
+    head, *rest = rows
+    sides = alignment or "l" + "r" * (len(head) - 1)
+    rule = [{"l": "---", "r": "---:"}[side] for side in sides]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rest))
+
+
+def known_records(path):
+    """Returns the records of a report from before, none without a path.
+
+    Args:
+        path: Path of a `table.json`, or `None`.
+    """
+    if path is None:
+        return []
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)["records"]
 
 
 def cell(value, scale=1.0, digits=4):

@@ -3,8 +3,10 @@
 import pathlib
 
 from keras_polynets.data import members
+from keras_polynets.data import notes
 from keras_polynets.data import sample
 from keras_polynets.data import speech
+from keras_polynets.data.class_folders import LAYOUT
 from keras_polynets.data.class_folders import is_image
 from keras_polynets.data.class_folders import load_class_folders
 from keras_polynets.data.prepared import load_prepared
@@ -21,6 +23,8 @@ def load(name, *, archives=None, data_dir=None, split=None):
             - the name of a set of tensorflow-datasets (TFDS) whose images
               have one size, for example `"fashion_mnist"`, `"kmnist"`,
               `"emnist/letters"` or `"cifar10"`, or with recordings;
+            - `"nsynth"`: the notes of NSynth as pictures, log-mel spectrograms
+              of 28 x 28 of their first second, by family of instruments;
             - `"speech_commands35"`: Speech Commands v0.02 with its 35 words,
               prepared by a TFDS builder of this package (3.4 GB in memory);
             - the path of a folder, or of a `.tar.gz`, `.tgz`, `.tar` or
@@ -64,8 +68,11 @@ def load(name, *, archives=None, data_dir=None, split=None):
             "Argument `name` must be the name of a data set or a path. "
             f"Received: {name!r} of type {type(name).__name__}"
         )
-    if _is_path(name) and _holds_recordings(name):
-        return speech.load_speech(name, split)
+    if _is_path(name):
+        path = pathlib.Path(name).expanduser()
+        members.check_exists(path, f"images, {LAYOUT}; or {speech.LAYOUT}")
+        if _holds_recordings(path):
+            return speech.load_speech(path, split)
     if split:
         raise ValueError(
             "Argument `split` is for files of spoken words, given by their "
@@ -75,6 +82,8 @@ def load(name, *, archives=None, data_dir=None, split=None):
         return sample.load_sample()
     if _is_path(name):
         return load_class_folders(name)
+    if notes.is_notes(name):
+        return notes.load_notes(name, archives, data_dir)
     return load_prepared(name, archives, data_dir)
 
 
@@ -89,11 +98,8 @@ def _is_path(name):
     )
 
 
-def _holds_recordings(name):
+def _holds_recordings(path):
     """Whether a path holds wav files, by the first file of a known kind."""
-    path = pathlib.Path(name).expanduser()
-    if not path.exists():
-        return False
     for first, _ in members.files_of(
         path, lambda name: is_image(name) or speech.is_recording(name)
     ):

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from keras_polynets.data import builders
+from keras_polynets.data import sample
 from keras_polynets.data.class_folders import IMAGES
 from keras_polynets.data.class_folders import LAYOUT
 from keras_polynets.data.prepared import prepare
@@ -77,6 +78,11 @@ def stream(name, *, archives=None, data_dir=None):
     text = str(name)
     if text.startswith(("/", ".", "~")) or pathlib.Path(text).is_dir():
         return _stream_folder(pathlib.Path(text).expanduser())
+    if text == sample.NAME:
+        raise ValueError(
+            f"{text!r} is no set of encoded files that could be streamed. Load "
+            "it by data.load, in a recipe without the section [stream]."
+        )
     return _stream_prepared(text, archives, data_dir)
 
 

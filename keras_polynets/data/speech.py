@@ -9,7 +9,6 @@ import numpy as np
 from keras_polynets._errors import unknown_name
 from keras_polynets.data import wav
 from keras_polynets.data.arrays import ArrayDataset
-from keras_polynets.data.members import check_exists
 from keras_polynets.data.members import files_of
 
 NOISE = "_background_noise_"
@@ -31,12 +30,10 @@ def load_speech(path, split=None):
     """Returns the recordings of a folder or an archive as an `ArrayDataset`.
 
     Args:
-        path: A folder, or an archive whose name ends in one of
-            `members.SUFFIXES`.
+        path: `pathlib.Path` of a folder, or of an archive whose name ends in
+            one of `members.SUFFIXES`.
         split: As in `data.load`.
     """
-    path = pathlib.Path(path).expanduser()
-    check_exists(path, LAYOUT)
     clips, lists, noise = _read(path)
     if not clips:
         raise ValueError(f"{path} has no recordings. Expected {LAYOUT}.")

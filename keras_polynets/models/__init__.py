@@ -3,6 +3,7 @@
 from keras_polynets.models.conv_polynomial_net import ConvPolynomialNet
 from keras_polynets.models.guided_denoiser import GuidedDenoiser
 from keras_polynets.models.polynomial_net import PolynomialNet
+from keras_polynets.models.polynomial_net_stack import PolynomialNetStack
 from keras_polynets.models.quadratic_autoencoder import DenoisingAutoencoder
 from keras_polynets.models.resnet import ResNet
 from keras_polynets.models.vgg import VGG
@@ -13,6 +14,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "GuidedDenoiser",
     "PolynomialNet",
+    "PolynomialNetStack",
     "ResNet",
     "VGG",
     "ZooModel",

@@ -257,7 +257,7 @@ def _stem(x, block, stem, width):
     x = block.activate(x, "stem_act")
     if stem == "imagenet":
         x = _max_pool(x, block)
-    return keras.layers.Identity(dtype=block.policy, name="stem")(x)
+    return _part(x, block, "stem")
 
 
 def _max_pool(x, block):
@@ -285,8 +285,15 @@ def _stages(x, block, blocks, width):
         for j in range(1, count + 1):
             strides = 2 if i > 1 and j == 1 else 1
             x = block(x, filters, strides, f"stage{i}_block{j}")
-        x = keras.layers.Identity(dtype=block.policy, name=f"stage{i}")(x)
+        x = _part(x, block, f"stage{i}")
     return x
+
+
+def _part(x, block, name):
+    """Names the output of a part of the network."""
+    # By its name: Keras cannot write the config of an `Identity` with a policy.
+    dtype = block.policy.name
+    return keras.layers.Identity(dtype=dtype, name=name)(x)
 
 
 def _pool(x, pooling, policy):
@@ -328,13 +335,13 @@ def _check(config, kwargs):
 def _check_shapes(config, kwargs):
     shape, halvings = config["input_shape"], len(config["blocks"]) - 1
     smallest = 2 ** (STEMS[config["stem"]] + halvings)
-    if len(shape) != 3 or any(
-        n is not None and n < smallest for n in shape[:2]
-    ):
+    small = any(n is not None and n < smallest for n in shape[:2])
+    if len(shape) != 3 or shape[-1] is None or small:
         raise ValueError(
             "Argument `input_shape` must be (height, width, channels), with a "
             f"height and width of at least {smallest} for the strides of this "
-            f"network. Received: input_shape={shape}"
+            "network, or None, and a fixed number of channels. Received: "
+            f"input_shape={shape}"
         )
     if config["preprocessing"] == "log_mel":
         spoken.check_shape(shape)

@@ -5,6 +5,15 @@ from keras_polynets.recipes.comparing import compare
 from keras_polynets.recipes.recipe import Recipe
 from keras_polynets.recipes.recipe import load
 from keras_polynets.recipes.running import run
+from keras_polynets.recipes.searching import search_layer_bounds
 from keras_polynets.recipes.sweeping import sweep
 
-__all__ = ["Contender", "Recipe", "compare", "load", "run", "sweep"]
+__all__ = [
+    "Contender",
+    "Recipe",
+    "compare",
+    "load",
+    "run",
+    "search_layer_bounds",
+    "sweep",
+]

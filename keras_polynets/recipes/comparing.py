@@ -1,14 +1,14 @@
 """Several recipes side by side: tuned alike, then run over several seeds."""
 
 import dataclasses
+import itertools
 import pathlib
 
 import numpy as np
 
-from keras_polynets._files import atomic_write
+from keras_polynets.recipes.attempting import attempt
 from keras_polynets.recipes.directory import RunDirectory
 from keras_polynets.recipes.recipe import Recipe
-from keras_polynets.recipes.running import run
 from keras_polynets.recipes.scaling import scaled
 
 # A record has these of a result, and with them all that tables and curves say.
@@ -36,6 +36,9 @@ class Contender:
             the test set. Contenders without runs are there for their trials.
         tuning_share: What share of the epochs of the runs the trials last.
         share: What share of its recipe's epochs the contender trains for.
+        folds: Changes of the recipe that the runs take in turn, a seed after
+            another: with `{"data.split": "speaker:theo"}` and so on another
+            speaker tests with every seed. The trials have none of them.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Contender:
     runs: bool = True
     tuning_share: float = 1.0
     share: float = 1.0
+    folds: tuple = ({},)
 
 
 def compare(
@@ -108,8 +112,10 @@ def compare(
         )
     # A mistake in a recipe is an error before the first training.
     for contender in contenders:
-        for changes in contender.trials:
-            _final(contender, changes)
+        for changes, fold in itertools.product(
+            contender.trials, contender.folds
+        ):
+            _final(contender, {**changes, **fold})
     folder, report = pathlib.Path(run_directory), {}
     for contender in contenders:
         before = (known or {}).get(contender.name, {})
@@ -165,27 +171,20 @@ class _Runner:
         for record in self.known:
             if record["recipe"] == facts["recipe"] and "missing" not in record:
                 return record | facts
-        directory = RunDirectory(self.folder / name)
-        directory.check(recipe)
-        if directory.divergence.exists():
-            text = directory.divergence.read_text(encoding="utf-8")
-            return facts | {"diverged": text}
-        try:
-            result = directory.read_result()
-            if self.train:
-                result = run(recipe, directory.path, self.verbose, test=test)
-        except FloatingPointError as error:
-            with atomic_write(directory.divergence, "w") as file:
-                file.write(str(error))
-            return facts | {"diverged": str(error)}
-        if result is None or (test and result["test"] is None):
+        path = self.folder / name
+        result = attempt(
+            recipe, path, test=test, train=self.train, verbose=self.verbose
+        )
+        if result is None:
             return facts | {"missing": True}
+        if "diverged" in result:
+            return facts | result
         parts = ("validation", "test")
         return {
             **facts,
             **{part: (result[part] or {}).get("accuracy") for part in parts},
             **{key: result[key] for key in KEPT},
-            "history": directory.read_history(),
+            "history": RunDirectory(path).read_history(),
         }
 
 
@@ -207,9 +206,10 @@ def _contend(contender, runner, seeds):
         chosen = _choose(trials)
     runs = []
     if contender.runs and chosen is not None:
-        final = _final(contender, chosen)
-        for seed in range(final.seed, final.seed + seeds):
-            recipe = final.replace({"seed": seed})
+        folds = itertools.cycle(contender.folds)
+        first = contender.recipe.seed
+        for seed, fold in zip(range(first, first + seeds), folds, strict=False):
+            recipe = _final(contender, {**chosen, **fold, "seed": seed})
             runs.append(runner.record(recipe, f"seed-{seed}", True, seed=seed))
     return {"trials": trials, "chosen": chosen, "runs": runs}
 

@@ -4,7 +4,9 @@ import csv
 import datetime
 import json
 import pathlib
+import shutil
 
+from keras_polynets._files import atomic_path
 from keras_polynets._files import atomic_write
 from keras_polynets.recipes.recipe import load
 
@@ -25,7 +27,7 @@ class RunDirectory:
         tensorboard: Folder of TensorBoard's logs.
         source: Folder of the run whose weights this one starts from.
         result: The result, JSON; it exists when the run is finished.
-        divergence: Why the run cannot go on, text; see `comparing`.
+        divergence: Why the run cannot go on, text; see `attempting`.
     """
 
     def __init__(self, path):
@@ -52,6 +54,32 @@ class RunDirectory:
             return
         with atomic_write(self.config, "w") as file:
             file.write(recipe.to_toml())
+
+    def start_from(self, trunk):
+        """Gives a new run another's backup, and its best weights so far.
+
+        Nothing is changed where this run has begun.
+
+        Args:
+            trunk: The `RunDirectory` of a run of the first epochs.
+        """
+        if self.config.exists() or self.backup.exists():
+            return
+        for name in ("best", "backup", "history"):
+            source, target = getattr(trunk, name), getattr(self, name)
+            if source.exists():
+                with atomic_path(target) as aside:
+                    shutil.copyfile(source, aside)
+
+    def read_divergence(self):
+        """Returns why the run diverged, or `None`."""
+        if not self.divergence.exists():
+            return None
+        return self.divergence.read_text(encoding="utf-8")
+
+    def write_divergence(self, message):
+        with atomic_write(self.divergence, "w") as file:
+            file.write(message)
 
     def read_result(self):
         """Returns the result of the finished run, or `None`."""

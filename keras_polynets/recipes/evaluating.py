@@ -12,38 +12,64 @@ from keras_polynets.recipes.examples import count
 from keras_polynets.robustness import rademacher
 
 
-def accuracies(model, examples, recipe, verbose):
-    """Returns the clean accuracy and that under each attack of the recipe.
+def validation_accuracies(model, examples, recipe, verbose):
+    """Returns what selects among models; see `_accuracies`."""
+    options = recipe.evaluation
+    attacks = options.selecting_attacks or options.attacks
+    return _accuracies(model, examples, options, attacks, 0, verbose)
+
+
+def test_accuracies(model, examples, recipe, verbose):
+    """Returns what the test set says of a model; see `_accuracies`."""
+    options = recipe.evaluation
+    return _accuracies(
+        model,
+        examples,
+        options,
+        options.attacks,
+        options.attacked_examples,
+        verbose,
+    )
+
+
+def _accuracies(model, examples, options, attacks, attacked, verbose):
+    """Returns the clean accuracy and that under each attack.
 
     Args:
         model: The network.
         examples: Pair of stored inputs and labels, or batches of such pairs.
-        recipe: The `Recipe`, which names the attacks.
+        options: The section `Evaluation` of a recipe.
+        attacks: The attacks.
+        attacked: How many of the examples are attacked; 0 for all.
         verbose: 0 for no progress bars.
 
     Returns:
         Dictionary with `examples` (their number), `accuracy` and `attacks`, a
         dictionary from an attack to the accuracy, or to `None` where the
-        backend cannot run it; `skipped` then says why. With
+        backend cannot run it; `skipped` then says why. Where not all examples
+        are attacked, `attacked_examples` says how many are. With
         `evaluation.top_k`, `top_5_accuracy` and so on.
     """
     report = {"examples": count(examples), "accuracy": None, "attacks": {}}
-    options = recipe.evaluation
     clean = (None,)
     if options.top_k or options.crops > 1:
         report |= top_accuracies(
             model, examples, options.top_k, options.batch_size
         )
         clean = ()
-    for attack in (*clean, *options.attacks):
+    some = examples
+    if attacks and 0 < attacked < report["examples"]:
+        some = tuple(part[:attacked] for part in examples)
+        report["attacked_examples"] = attacked
+    for attack in (*clean, *attacks):
         if verbose:
             print(f"Accuracy under {attack}:" if attack else "Accuracy:")
         try:
             accuracy = robustness.robust_accuracy(
                 model,
-                examples,
+                some if attack else examples,
                 attack,
-                batch_size=recipe.evaluation.batch_size,
+                batch_size=options.batch_size,
                 verbose=min(int(verbose), 1),
             )
         except (ImportError, NotImplementedError) as error:

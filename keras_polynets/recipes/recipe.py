@@ -140,6 +140,12 @@ class Recipe:
             "1 without [stream]",
         )
         require(
+            self.stream is None or not self.evaluation.attacked_examples,
+            "evaluation.attacked_examples",
+            self.evaluation.attacked_examples,
+            "0 with [stream]",
+        )
+        require(
             self.stream is None or not (self.holds_out or self.data.split),
             "stream",
             self.data,

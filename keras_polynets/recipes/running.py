@@ -69,7 +69,8 @@ def run(recipe, run_directory=None, verbose="auto", test=True, measure=None):
         return result
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    for attack in recipe.evaluation.attacks:
+    options = recipe.evaluation
+    for attack in (*options.attacks, *options.selecting_attacks):
         robustness.parse_attack(attack)
     transferring.prepare(recipe, directory, run, verbose)
     job = Job(recipe, directory, verbose, measure=measure)
@@ -176,7 +177,7 @@ class Job:
             steps_per_epoch=self.steps_per_epoch - start.step,
             validation_data=self.splits.monitored if validate else None,
             validation_batch_size=self.recipe.evaluation.batch_size,
-            callbacks=[*_projection(self.recipe), *extra],
+            callbacks=[*projection(self.recipe), *extra],
             verbose=self.verbose,
         )
 
@@ -209,21 +210,28 @@ class Job:
                 "training_seconds": round(self.history.seconds, 3),
                 **transferring.report(recipe, self.directory),
                 **evaluating.bounds(model, splits.size),
-                "validation": self._accuracies(
-                    model, "validation", splits.validation
+                "validation": self._measure(
+                    "validation",
+                    evaluating.validation_accuracies,
+                    model,
+                    splits.validation,
                 ),
                 **evaluating.environment(),
             }
         chosen = splits.test if test else None
-        return known | {"test": self._accuracies(model, "test", chosen)}
+        return known | {
+            "test": self._measure(
+                "test", evaluating.test_accuracies, model, chosen
+            )
+        }
 
-    def _accuracies(self, model, name, chosen):
+    def _measure(self, part, accuracies, model, chosen):
         if chosen is None:
             return None
         if self.verbose:
             number = examples.count(chosen)
-            print(f"The {number:,} examples of the {name} set:")
-        return evaluating.accuracies(model, chosen, self.recipe, self.verbose)
+            print(f"The {number:,} examples of the {part} set:")
+        return accuracies(model, chosen, self.recipe, self.verbose)
 
     def _fit(self, interruption):
         extra = [
@@ -264,7 +272,8 @@ class Job:
         return FloatingPointError(message)
 
 
-def _projection(recipe):
+def projection(recipe):
+    """Returns the callbacks of a recipe's projection: one or none."""
     if recipe.projection is None:
         return []
     options = recipe.projection

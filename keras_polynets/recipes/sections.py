@@ -289,6 +289,10 @@ class Evaluation:
 
     Args:
         attacks: Attacks as `robustness.parse_attack` reads them.
+        selecting_attacks: The attacks that the validation set is measured
+            under; empty for `attacks`.
+        attacked_examples: How many examples of the test set are attacked, the
+            first ones; 0 for all.
         batch_size: Images a batch, for the validation too.
         top_k: Numbers of classes: for 5 also the share of the examples whose
             class is among the five most probable ones.
@@ -300,6 +304,8 @@ class Evaluation:
     """
 
     attacks: tuple[str, ...] = ()
+    selecting_attacks: tuple[str, ...] = ()
+    attacked_examples: int = 0
     batch_size: int = 500
     top_k: tuple[int, ...] = ()
     crops: int = 1
@@ -311,6 +317,12 @@ class Evaluation:
             "evaluation.batch_size",
             self.batch_size,
             "at least 1",
+        )
+        require(
+            self.attacked_examples >= 0,
+            "evaluation.attacked_examples",
+            self.attacked_examples,
+            "at least 0",
         )
         require(
             all(k >= 1 for k in self.top_k),

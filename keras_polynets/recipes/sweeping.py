@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import shutil
 
-from keras_polynets._files import atomic_path
 from keras_polynets._files import atomic_write
+from keras_polynets.recipes.attempting import attempt
+from keras_polynets.recipes.attempting import trunk_of
 from keras_polynets.recipes.directory import RunDirectory
 from keras_polynets.recipes.running import RUNS
 from keras_polynets.recipes.running import run
@@ -56,28 +56,29 @@ def sweep(
     >>> recipe = keras_polynets.recipes.load("pn4.fashion_mnist_projected")
     >>> keras_polynets.recipes.sweep(recipe)["chosen"]
     """
-    selecting, trunk = _prepare(recipe, bounds, attack)
+    selecting = _prepare(recipe, bounds, attack)
     folder = pathlib.Path(run_directory or RUNS / f"{recipe.name}-sweep")
     rows, folders = [], {}
+    trunk = trunk_of(selecting)
     if trunk is not None:
         run(trunk, folder / "trunk", verbose, test=False)
     for bound in (None, *map(float, bounds)):
-        branch = _branch(selecting, bound)
         name = "bound-none" if bound is None else f"bound-{bound:g}"
         folders[bound] = folder / name
-        if trunk is not None:
-            _start_from(folder / "trunk", folders[bound])
-        try:
-            result = run(branch, folders[bound], verbose, test=False)
-        except FloatingPointError as error:
-            result = {"diverged": str(error)}
+        result = attempt(
+            _branch(selecting, bound),
+            folders[bound],
+            test=False,
+            trunk=None if trunk is None else folder / "trunk",
+            verbose=verbose,
+        )
         rows.append(_row(bound, result, attack))
     chosen = _choose(rows)
     report = {"attack": attack, "rows": rows, "chosen": chosen}
     for key, bound in (("projected", chosen), ("unprojected", None)):
         if "diverged" not in _row_of(rows, bound):
             # The same training, measured under all attacks of the recipe.
-            _start_from(folders[bound], folder / key)
+            RunDirectory(folder / key).start_from(RunDirectory(folders[bound]))
             report[key] = run(_branch(recipe, bound), folder / key, verbose)
     with atomic_write(folder / "sweep.json", "w") as file:
         json.dump(report, file, indent=2)
@@ -86,7 +87,7 @@ def sweep(
 
 
 def _prepare(recipe, bounds, attack):
-    """Returns the recipe that selects by `attack`, and that of the trunk."""
+    """Returns the recipe that selects by `attack`."""
     if recipe.projection is None or not recipe.data.validation:
         raise ValueError(
             "A sweep needs a recipe with [projection] and data.validation "
@@ -99,30 +100,13 @@ def _prepare(recipe, bounds, attack):
         )
     if not bounds:
         raise ValueError("Argument `bounds` must hold at least one bound.")
-    recipe = recipe.replace({"evaluation.attacks": [attack]})
-    start = recipe.projection.start_epoch
-    if not 0 < start < recipe.epochs:
-        return recipe, None
-    changes = {"projection": None, "epochs": start, "evaluation": None}
-    return recipe, recipe.replace(changes)
+    return recipe.replace({"evaluation.attacks": [attack]})
 
 
 def _branch(recipe, bound):
     if bound is None:
         return recipe.replace({"projection": None})
     return recipe.replace({"projection.max_value": bound})
-
-
-def _start_from(trunk, branch):
-    """Gives a new branch a run's backup, and its best weights so far."""
-    trunk, branch = RunDirectory(trunk), RunDirectory(branch)
-    if branch.config.exists() or branch.backup.exists():
-        return
-    for name in ("best", "backup", "history"):
-        source, target = getattr(trunk, name), getattr(branch, name)
-        if source.exists():
-            with atomic_path(target) as aside:
-                shutil.copyfile(source, aside)
 
 
 def _choose(rows):

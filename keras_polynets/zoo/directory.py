@@ -82,10 +82,17 @@ def tag_entry(name, tag):
         tag: The tag.
 
     Raises:
-        ValueError: If the model has no such tag.
+        ValueError: If the model has no such tag, or only a recipe for it.
     """
     tags = manifest(name)["tags"]
     if tag not in tags:
+        if recipe_path(name, tag).is_file():
+            raise ValueError(
+                f"Expected published weights. Those of '{name}.{tag}' are not: "
+                f"there is a recipe alone. Run `keras-polynets train "
+                f"{name}.{tag}` and pass the folder of the run as weights=, or "
+                "pass weights=None for fresh weights."
+            )
         raise unknown_name(f"weights of {name!r}", tag, tags)
     return tags[tag]
 

@@ -12,6 +12,7 @@ from keras_polynets import robustness
 from keras_polynets import zoo
 from keras_polynets.models import PolynomialNet
 from tests import weight_files
+from training import appendix_registry
 from training import figure_tables
 from training import reproduce
 from training.bound_figures import Networks
@@ -269,8 +270,9 @@ def test_more_seeds_are_trained(tmp_path, monkeypatch):
 
 
 def test_figures_name_recipes_and_rows():
-    figures = {k: t for k, t in TABLES.items() if "robustness-figure" in k}
-    assert len(figures) == 4
+    figures = appendix_registry.TABLES
+    assert list(figures) == [f"robustness-figure{n}" for n in (4, 5, 6, 7)]
+    assert figures.items() <= TABLES.items()
     assert recipes.load(figures["robustness-figure4"].projected).projection
     for name in figures["robustness-figure6"].models.values():
         assert recipes.load(name).data.name == "fashion_mnist"
@@ -295,7 +297,7 @@ def test_curves_keep_gaps():
         ("robustness-figure6 --rows PN4", "Did you mean 'PN-4' or"),
         ("robustness-figure7 --bounds 1", "takes no --bounds"),
         ("robustness-figure7 --images 3000 --seeds 1", "has 2,000 images"),
-        ("table1-pn4 --draws 2", "'table1-pn4' takes no --draws. Leave that"),
+        ("robustness-table1 --draws 2", "takes no --draws. Leave that out"),
     ],
 )
 def test_mistakes_are_explained(arguments, message, tmp_path, capsys):

@@ -13,13 +13,13 @@ from keras_polynets import zoo
 from keras_polynets.callbacks import Backup
 from keras_polynets.recipes import building
 from keras_polynets.recipes.directory import RunDirectory
+from training import prodpoly_tables
 from training import publish
 from training import reproduce
 from training import train
 from training.comparison_tables import ComparisonTable
 from training.comparison_tables import Figure
 from training.comparison_tables import Row
-from training.sweep_tables import SweepTable
 from training.tables import TABLES
 
 RECIPE = """
@@ -173,40 +173,6 @@ def test_publish_explains_mistakes(finished, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@on_tensorflow
-def test_reproduce_compares_with_the_paper(recipe_path, tmp_path, capsys):
-    arguments = ["table1-pn4", "--recipe", str(recipe_path), "--seeds", "2"]
-    arguments += ["--bounds", "5", "0.5", "--output", str(tmp_path)]
-    assert reproduce.main(arguments) == 0
-    text = capsys.readouterr().out
-    assert "PGD-(0.3, 20, 0.03)  not available" in text
-    report = json.loads((tmp_path / "table.json").read_text())
-    assert [row["row"] for row in report["rows"]][0] == "Clean"
-    for sweep in report["sweeps"]:
-        rows = {row["max_value"]: row for row in sweep["rows"]}
-        assert list(rows) == [None, 5.0, 0.5]
-        bounds = [rows[key]["lipschitz_bound"] for key in (None, 5.0, 0.5)]
-        assert bounds == sorted(bounds, reverse=True)
-        best = max((0.5, 5.0), key=lambda b: rows[b]["robust_accuracy"])
-        assert sweep["chosen"] == best
-        # Every branch has the trunk's first epoch.
-        folder = tmp_path / f"seed-{sweep['seed']}"
-        first = {
-            (branch / "history.csv").read_text().splitlines()[1]
-            for branch in folder.iterdir()
-            if branch.is_dir()
-        }
-        assert len(first) == 1
-    clean = report["rows"][0]["projected"]
-    assert len(clean["values"]) == 2
-    assert clean["deviation"] == pytest.approx(np.std(clean["values"], ddof=1))
-    assert (tmp_path / "table.csv").exists()
-    assert (tmp_path / "bounds.png").exists()
-    # A finished table is printed again without training.
-    assert reproduce.main(arguments) == 0
-    assert "training for" not in capsys.readouterr().out
-
-
 def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
     rates = [{"optimizer.learning_rate": rate} for rate in (1e-4, 1e-2)]
     table = ComparisonTable(
@@ -254,27 +220,49 @@ def test_every_table_names_recipes_that_take_its_trials():
             assert len({len(row.trials) for row in table.rows}) == 1
             for row in table.rows:
                 recipe = recipes.load(row.recipe)
-                assert recipe.data.validation or len(row.trials) == 1
-                for changes in row.trials:
+                assert recipe.holds_out or len(row.trials) == 1
+                for changes in (*row.trials, *row.folds):
                     recipe.replace(changes)
             names = {row.name for row in table.rows}
             for figure in table.figures.values():
                 assert set(figure.rows) <= names
-        elif isinstance(table, SweepTable):
-            assert recipes.load(table.recipe).projection is not None
 
 
-def test_reproduce_explains_mistakes(recipe_path, capsys):
-    assert reproduce.main(["table1"]) == 1
-    assert "Did you mean 'table1-pn4'?" in capsys.readouterr().err
-    assert reproduce.main(["table1-pn4", "--no-tuning", "--rows", "a"]) == 1
-    message = "is no comparison and has no --rows, --no-tuning. Leave that out"
+def test_tables_print_the_numbers_that_recipes_cite():
+    for name, table in prodpoly_tables.TABLES.items():
+        for row in table.rows:
+            model, tag = row.recipe.split(".")
+            path = zoo.data_directory() / model / f"{tag}.toml"
+            lines = path.read_text(encoding="utf-8").splitlines()
+            cited = " ".join(x[2:] for x in lines if x.startswith("#"))
+            assert row.paper is None or row.paper in cited, (name, row.name)
+
+
+def test_no_speaker_who_selects_tests():
+    rows = TABLES["prodpoly-fsdd"].rows
+    assert all(row.trials == rows[0].trials for row in rows)
+    by_speaker = [row for row in rows if "speaker" in row.recipe]
+    assert len(by_speaker) == 2
+    for row in by_speaker:
+        split = recipes.load(row.recipe).data.split
+        tested, selects = split.removeprefix("speaker:").split(",")
+        folds = [fold["data.split"] for fold in row.folds]
+        assert folds[0] == f"speaker:{tested}"
+        assert f"speaker:{selects}" not in folds and len(set(folds)) == 5
+
+
+def test_reproduce_explains_mistakes(capsys):
+    assert reproduce.main(["robustness-tabel1"]) == 1
+    assert "Did you mean 'robustness-table1'" in capsys.readouterr().err
+    assert reproduce.main(["robustness-table1", "--rows", "a"]) == 1
+    message = "Rows of this table are ['PN-4 on Fashion-MNIST', "
     assert message in capsys.readouterr().err
-    assert reproduce.main(["qresnet20-cifar10-jpeg", "--bounds", "1"]) == 1
-    assert "is no sweep and has no --bounds" in capsys.readouterr().err
-    arguments = ["table1-pn4", "--recipe", str(recipe_path), "--epochs", "1"]
-    assert reproduce.main(arguments) == 1
-    assert "at least 2 epochs, one on each side" in capsys.readouterr().err
+    assert reproduce.main(["robustness-figure2", "--no-tuning"]) == 1
+    message = "is no comparison and has no --no-tuning. Leave that out"
+    assert message in capsys.readouterr().err
+    assert reproduce.main(["qresnet20-cifar10-jpeg", "--runs", "a"]) == 1
+    message = "is no table of the robustness paper and has no --runs"
+    assert message in capsys.readouterr().err
 
 
 def test_divergence_names_the_layer_and_keeps_the_backup(

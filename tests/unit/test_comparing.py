@@ -1,5 +1,6 @@
 """Comparisons of recipes: tuned alike, repeated over seeds."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -128,6 +129,24 @@ def test_runs_train_on_what_chose():
     tested, _ = digits.data.split.split(",")
     final = comparing._final(recipes.Contender("a", digits), {})
     assert final.data.split == tested and not final.holds_out
+
+
+def test_another_fold_with_every_seed(recipe, tmp_path):
+    folds = tuple({"data.validation_seed": fold} for fold in (7, 8))
+    contender = recipes.Contender("a", recipe, RATES, folds=folds)
+    found = recipes.compare([contender], tmp_path, train=[])["a"]
+    for trial in found["trials"]:
+        assert trial["recipe"]["data"]["validation_seed"] == 0
+    contender = dataclasses.replace(contender, trials=({},))
+    found = recipes.compare([contender], tmp_path, train=[])["a"]
+    taken = [
+        (run["seed"], run["recipe"]["data"]["validation_seed"])
+        for run in found["runs"]
+    ]
+    assert taken == [(0, 7), (1, 8), (2, 7)]
+    wrong = dataclasses.replace(contender, folds=({"data.splat": "x"},))
+    with pytest.raises(ValueError, match="data.splat"):
+        recipes.compare([wrong], tmp_path, train=[])
 
 
 def test_a_share_moves_what_a_trial_has_changed():

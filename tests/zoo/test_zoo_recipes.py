@@ -26,6 +26,11 @@ SETS = {
     "cifar10_jpeg.tar.gz": (50_000, 10, "image"),
     "cifar100": (50_000, 100, "image"),
     "imagenet2012": (1_281_167, 1000, "image"),
+    "mnist": (60_000, 10, "image"),
+    "kmnist": (60_000, 10, "image"),
+    "emnist/letters": (88_800, 37, "image"),
+    "emnist/byclass": (697_932, 62, "image"),
+    "nsynth": (289_205, 11, "image"),
     "speech_commands35": (84_843, 35, "recording"),
     "fsdd.tar.gz": (2_700, 10, "recording"),
 }
@@ -42,11 +47,18 @@ TRAINED = {
     "prodpoly_resnet50.imagenet_cvpr",
     "quadratic_vgg7.cifar10",
     "resnet34_speech.fsdd_w16_speaker",
+    "pn4.nsynth_projected",
+    "pn10.emnist_letters_at_projected",
+    "pn10.mnist_at_l2",
+    "pn_conv.cifar10_jpeg_jacobian",
 }
 COUNTED = {
     "prodpoly_resnet34_speech.fsdd_w16_speaker",
     "qresnet20.cifar10_jpeg_w8_compact",
     "resnet20.cifar10",
+    "pn4.nsynth",
+    "pn10.emnist_byclass",
+    "pn_conv.cifar10_l2",
 }
 
 
@@ -104,6 +116,8 @@ def test_numbers_of_the_head(name):
     recipe = recipes.load(name)
     examples, classes, noun = SETS[recipe.data.name]
     arguments = {"classes": classes, **recipe.overrides}
+    if recipe.model == "pn_conv" and "cifar10" in recipe.data.name:
+        arguments["input_shape"] = (32, 32, 3)
     model = zoo.load(recipe.model, weights=None, **arguments)
     size = sum(math.prod(w.shape) for w in model.trainable_variables)
     assert f"Parameters: {size:,}. " in text
@@ -115,10 +129,16 @@ def test_numbers_of_the_head(name):
     assert written == pytest.approx(3 * work * examples, rel=5e-3)
 
 
+NARROW = dict.fromkeys(("pn4", "pn10", "ncp4"), {"overrides.rank": 2})
+NARROW["pn_conv"] = {"overrides.filters": 2}
+
+
 def small(recipe, folder):
     """Returns a recipe for two steps of a narrow network."""
     if "vgg" in recipe.model:
         overrides = {"overrides.layout": [4, "M", 8, "M"]}
+    elif recipe.model in NARROW:
+        overrides = NARROW[recipe.model]
     else:
         overrides = {"overrides.width": 4, "overrides.blocks": [1, 1]}
     changes = {"epochs": 1, "batch_size": 8, **overrides}
@@ -127,6 +147,12 @@ def small(recipe, folder):
         changes["transfer.changes"] = {"batch_size": 8, **overrides}
     if recipe.data.name.endswith(".tar.gz"):
         changes |= {"data.name": str(folder), "data.validation": 0}
+    if recipe.data.validation:
+        changes["data.validation"] = 0
+    if recipe.projection is not None:
+        changes["projection.start_epoch"] = 0
+    if recipe.adversarial is not None:
+        changes["adversarial.warmup_epochs"] = 0
     if recipe.stream is not None:
         changes |= {"stream.size": 32, "stream.resize": 36}
     return recipe.replace(changes)

@@ -195,6 +195,13 @@ def test_defects_are_named(name, tmp_path):
     assert sorted(p for p in path.rglob("*")) == before
 
 
+def test_a_path_that_is_none_is_named_before_its_split():
+    with pytest.raises(
+        FileNotFoundError, match="fsdd.tar.gz does not exist. .*images, .*wav"
+    ):
+        data.load("fsdd.tar.gz", split="index")
+
+
 def test_a_split_is_for_recordings_only():
     with pytest.raises(ValueError, match="'fashion_mnist_sample', split='in"):
         data.load("fashion_mnist_sample", split="index")

@@ -156,6 +156,11 @@ def test_the_shorter_side_is_resized():
     assert np.abs(found - expected[:, 28:60]).max() <= 2
 
 
+def test_the_embedded_sample_is_no_stream():
+    with pytest.raises(ValueError, match="sample' is no set of encoded files"):
+        data.stream("fashion_mnist_sample")
+
+
 def test_a_set_of_tfds():
     tfds = pytest.importorskip("tensorflow_datasets")
     with tfds.testing.mock_data(num_examples=4):

@@ -255,6 +255,23 @@ def test_features_by_name():
         )
 
 
+def test_features_are_saved_and_cloned(tmp_path):
+    model = tiny(**FORMS["prodpoly"], dtype="mixed_bfloat16")
+    x = images(model)
+    features = keras.Model(model.input, model.get_layer("stage1").output)
+    features.save(tmp_path / "features.keras")
+    loaded = keras.models.load_model(tmp_path / "features.keras")
+    assert loaded.get_layer("stage1").compute_dtype == "bfloat16"
+    clone = keras.models.clone_model(
+        model, call_function=lambda layer, *args, **kw: layer(*args, **kw)
+    )
+    clone.set_weights(model.get_weights())
+    for copy, original in ((loaded, features), (clone, model)):
+        np.testing.assert_array_equal(
+            copy.predict(x, verbose=0), original.predict(x, verbose=0)
+        )
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_comes_back_from_its_config(form):
     model = tiny(**FORMS[form], input_shape=(8, 9, 2))
@@ -297,7 +314,8 @@ def test_mixed_precision(form, policy):
     if form == "prodpoly":
         # Products overflow float16.
         product = model.get_layer("stage1_block1_product2").compute_dtype
-        assert product == "float32" if "float16" == policy[6:] else "bfloat16"
+        expected = {"mixed_float16": "float32", "mixed_bfloat16": "bfloat16"}
+        assert product == expected[policy]
     reference = tiny(**FORMS[form])
     reference.set_weights(model.get_weights())
     x = images(model)
@@ -362,6 +380,10 @@ def test_the_kernels_are_drawn_as_the_papers_do():
         (
             {"input_shape": (31, 31, 3), "stem": "imagenet", "blocks": [1] * 4},
             r"at least 32 for the strides.*\(31, 31, 3\)",
+        ),
+        (
+            {"input_shape": (8, 8, None)},
+            r"fixed number of channels. Received: input_shape=\(8, 8, None\)",
         ),
         ({"input_shape": (8, 8)}, r"must be \(height, width, channels\)"),
         ({"order": 0}, "`order` must be an integer of at least 1"),

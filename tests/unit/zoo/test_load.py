@@ -239,6 +239,19 @@ def test_info(own_zoo):
         zoo.info("pn4.x")
 
 
+def test_weights_that_a_recipe_alone_has(own_zoo):
+    folder, _ = own_zoo
+    (folder / "other.toml").write_text('model = "pn4"\n')
+    for arguments in (
+        {"name": "pn4.other"},
+        {"name": "pn4", "weights": "other"},
+    ):
+        with pytest.raises(
+            ValueError, match="a recipe alone. Run `keras-polynets train pn4.ot"
+        ):
+            zoo.load(**arguments)
+
+
 def test_list_models(own_zoo):
     assert zoo.list_models("pn*") == ["pn10", "pn4", "pn_conv"]
     assert zoo.list_models(weights=True) == ["pn4"]

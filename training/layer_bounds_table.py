@@ -1,0 +1,104 @@
+"""Table 16 of the robustness paper: a bound for each matrix."""
+
+import dataclasses
+import json
+
+from training.robustness_study import WEAK
+from training.robustness_study import Method
+from training.robustness_tables import RobustnessTable
+from training.robustness_tables import study_of
+
+NAME = "Layer-wise bound"
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerBoundsTable(RobustnessTable):
+    """A `RobustnessTable` with bounds of single layers as a further column.
+
+    The bounds are searched on the first network with its first seed, and are
+    those of all networks.
+
+    Args:
+        candidates: The bounds that each matrix tries; `None` for the default
+            of `recipes.search_layer_bounds`.
+    """
+
+    selecting: str | None = WEAK
+    candidates: tuple | None = None
+
+    def run(self, arguments, folder):
+        """Runs the table as the arguments of the program say.
+
+        Args:
+            arguments: Those of `training.reproduce`.
+            folder: `pathlib.Path` of the results.
+
+        Returns:
+            The report, a dictionary.
+        """
+        study = study_of(self, arguments, folder)
+        found = self.search(study)
+        networks = self.networks
+        if found is not None:
+            method = layer_method(found["chosen"])
+            networks = [
+                dataclasses.replace(n, methods=(*n.methods, method))
+                for n in networks
+            ]
+        return self.report(study, networks) | {"search": found}
+
+    def search(self, study):
+        """Returns what the search found, or `None` if it is not to be run."""
+        from keras_polynets import recipes
+
+        known = study.arguments.known
+        if known is not None:
+            with open(known, encoding="utf-8") as file:
+                found = json.load(file).get("search")
+            if found is not None:
+                return found
+        network = self.networks[0]
+        if not study.trains(network):
+            return None
+        method = next(m for m in network.methods if m.tag == "_projected")
+        recipe = study.recipe(network, method, method.trials()[0])
+        options = {}
+        if self.candidates is not None:
+            options["candidates"] = self.candidates
+        report = recipes.search_layer_bounds(
+            recipe,
+            run_directory=study.folder / "layers",
+            attack=self.selecting,
+            rounds=rounds_of(recipe),
+            verbose=study.verbose,
+            **options,
+        )
+        last = max(row["epochs"] for row in report["members"])
+        kept = [row for row in report["members"] if row["epochs"] == last]
+        kept.sort(key=lambda row: -row["robust_accuracy"])
+        counts = {"all_members": len(report["members"])}
+        return report | counts | {"members": kept}
+
+
+def layer_method(layers):
+    """Returns the method of known bounds.
+
+    Args:
+        layers: What `projection.layers` of a recipe takes.
+    """
+    return Method(NAME, "_projected", "projection.layers", (layers,))
+
+
+def rounds_of(recipe):
+    """Returns the rounds of the search for the epochs of a recipe.
+
+    Args:
+        recipe: A `Recipe` with a projection.
+    """
+    from keras_polynets.recipes.searching import ROUNDS
+
+    whole = recipe.epochs - recipe.projection.start_epoch
+    share = whole / ROUNDS[-1][0]
+    return tuple(
+        {max(1, round(epochs * share)): kept for epochs, kept in ROUNDS}.items()
+    )
