@@ -60,6 +60,27 @@ def save(canvas, path):
     return canvas
 
 
+def band(axes, x, mean, deviation, **line):
+    """Draws a line and, where it has a deviation, the band around it.
+
+    Args:
+        axes: Where to draw.
+        x: Sequence of numbers.
+        mean: Array of the line's values; NaN leaves a gap.
+        deviation: Array of half the band's widths.
+        **line: How Matplotlib draws the line.
+    """
+    (drawn,) = axes.plot(x, mean, **line)
+    axes.fill_between(
+        x,
+        mean - deviation,
+        mean + deviation,
+        color=drawn.get_color(),
+        alpha=0.2,
+        linewidth=0,
+    )
+
+
 def picture(axes, image, low, high):
     """Shows an image whose values lie between `low` and `high`."""
     scaled = (image - low) / ((high - low) or 1.0)

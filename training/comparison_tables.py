@@ -6,6 +6,7 @@ import itertools
 from training.table_text import aligned
 from training.table_text import cell
 from training.table_text import has_matplotlib
+from training.table_text import markdown
 from training.table_text import refuse
 from training.table_text import share_of_epochs
 
@@ -120,7 +121,7 @@ class ComparisonTable:
         from keras_polynets._files import atomic_write
 
         with atomic_write(folder / "table.md", "w") as file:
-            file.write(markdown(report))
+            file.write(page(report))
         written = ["table.md"]
         for stem, figure in self.figures.items():
             curves = collect(figure, report["rows"])
@@ -196,21 +197,23 @@ def trial_lines(report):
     return [*lines, ""] if len(lines) > 1 else []
 
 
-def markdown(report):
+def page(report):
     """Returns the tables of a report as Markdown."""
-    head, *rows = table(report)
-    lines = [f"# {report['title']}", "", "| " + " | ".join(head) + " |"]
-    lines.append("|---|" + "---:|" * (len(head) - 2) + "---|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines = [f"# {report['title']}", ""]
+    lines.append(markdown(table(report), "lrrrrrl"))
     trials = [
-        f"| {name} | {_changes(trial['changes'])} | "
-        f"{trial.get('epochs', '')} | {_outcome(trial, 'validation')} |"
+        [
+            name,
+            _changes(trial["changes"]),
+            str(trial.get("epochs", "")),
+            _outcome(trial, "validation"),
+        ]
         for name, found in report["rows"].items()
         for trial in found["trials"]
     ]
     if trials:
-        lines += ["", "| row | trial | epochs | validation accuracy (%) |"]
-        lines += ["|---|---|---:|---:|", *trials]
+        head = ["row", "trial", "epochs", "validation accuracy (%)"]
+        lines += ["", markdown([head, *trials], "llrr")]
     return "\n".join(lines) + "\n"
 
 
@@ -284,18 +287,11 @@ def draw(figure, curves, path):
         ):
             values = 100 * np.asarray(found)
             epochs = np.arange(1, values.shape[1] + 1)
-            mean = values.mean(axis=0)
-            axes.plot(epochs, mean, "o-", color=color, label=label)
+            mean, deviation = values.mean(axis=0), np.full(len(epochs), np.nan)
             if len(values) > 1:
                 deviation = values.std(axis=0, ddof=1)
-                axes.fill_between(
-                    epochs,
-                    mean - deviation,
-                    mean + deviation,
-                    color=color,
-                    alpha=0.2,
-                    linewidth=0,
-                )
+            line = {"marker": "o", "color": color, "label": label}
+            _figures.band(axes, epochs, mean, deviation, **line)
         part = "Validation" if figure.part == "trials" else "Test"
         axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
         axes.set_title(figure.title, loc="left")

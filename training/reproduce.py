@@ -1,4 +1,4 @@
-"""Repeats a table of a paper and prints both sides.
+"""Repeats a table or a figure of a paper and prints both sides.
 
     python -m training.reproduce robustness-table1
     python -m training.reproduce robustness-table1 --scale 0.1 --seeds 1
@@ -15,6 +15,7 @@ import sys
 from training.tables import TABLES
 
 INTERRUPTED = 130
+FIGURE_OPTIONS = ("bounds", "draws", "images", "ranks")
 
 
 def make_parser():
@@ -70,10 +71,23 @@ def make_parser():
     parser.add_argument(
         "--output", help="folder (default: runs/reproduce/TABLE)"
     )
+    figures = parser.add_argument_group("figures")
+    figures.add_argument(
+        "--bounds", type=float, nargs="+", help="bounds of the projection"
+    )
+    figures.add_argument(
+        "--draws", type=int, help="number of random networks of each kind"
+    )
+    figures.add_argument(
+        "--images", type=int, help="number of test images to attack"
+    )
+    figures.add_argument(
+        "--ranks", type=int, nargs="+", help="hidden ranks of the networks"
+    )
     return parser
 
 
-def find(arguments):
+def find(arguments, parser):
     """Returns the table that the arguments ask for."""
     from keras_polynets._errors import unknown_name
 
@@ -83,16 +97,37 @@ def find(arguments):
         raise ValueError(
             f"A table needs at least 1 seed. Received: {arguments.seeds}"
         )
-    return TABLES[arguments.table]
+    table = TABLES[arguments.table]
+    _refuse_others(arguments, parser, table)
+    return table
+
+
+def _refuse_others(arguments, parser, table):
+    """Raises a `ValueError` for options that a table does not take."""
+    given = {k: v for k, v in vars(arguments).items() if v is not None}
+    taken = getattr(table, "options", set(given) - set(FIGURE_OPTIONS))
+    names = {"overrides": "--set", "tune": "--no-tuning"}
+    refused = [
+        names.get(name, f"--{name}")
+        for name in given
+        if name not in {"table", "output", *taken}
+        and given[name] != parser.get_default(name)
+    ]
+    if refused:
+        raise ValueError(
+            f"Table {arguments.table!r} takes no {', '.join(refused)}. Leave "
+            "that out."
+        )
 
 
 def main(argv=None):
     """Runs the program and returns its exit status."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
     from keras_polynets._files import atomic_write
 
     try:
-        table = find(arguments)
+        table = find(arguments, parser)
         folder = pathlib.Path(
             arguments.output or pathlib.Path("runs/reproduce", arguments.table)
         )

@@ -18,10 +18,17 @@ def aligned(rows):
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def markdown(rows):
-    """Returns a table of words as Markdown; the first row is its head."""
+def markdown(rows, alignment=None):
+    """Returns a table of words as Markdown.
+
+    Args:
+        rows: List of lists of words, the head first.
+        alignment: String with `"l"` (left) or `"r"` for each column; by
+            default the first one is left.
+    """
     head, *rest = rows
-    rule = ["---", *["---:"] * (len(head) - 1)]
+    sides = alignment or "l" + "r" * (len(head) - 1)
+    rule = [{"l": "---", "r": "---:"}[side] for side in sides]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rest))
 
 

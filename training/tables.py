@@ -1,5 +1,6 @@
 """The tables and figures that `training.reproduce` repeats."""
 
+from training import appendix_registry
 from training import prodpoly_tables
 from training import quadratic_tables
 from training import robustness_registry
@@ -8,4 +9,5 @@ TABLES = {
     **quadratic_tables.TABLES,
     **prodpoly_tables.TABLES,
     **robustness_registry.TABLES,
+    **appendix_registry.TABLES,
 }

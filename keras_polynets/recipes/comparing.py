@@ -1,6 +1,5 @@
 """Several recipes side by side: tuned alike, then run over several seeds."""
 
-import csv
 import dataclasses
 import itertools
 import pathlib
@@ -185,7 +184,7 @@ class _Runner:
             **facts,
             **{part: (result[part] or {}).get("accuracy") for part in parts},
             **{key: result[key] for key in KEPT},
-            "history": _history(RunDirectory(path)),
+            "history": RunDirectory(path).read_history(),
         }
 
 
@@ -249,12 +248,6 @@ def _choose(trials):
         return None
     best = max(trials, key=lambda t: t.get("validation") or 0.0)
     return dict(best["changes"])
-
-
-def _history(directory):
-    with open(directory.history, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {key: [float(row[key]) for row in rows] for key in rows[0]}
 
 
 def _file_name(text):

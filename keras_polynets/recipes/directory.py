@@ -1,5 +1,6 @@
 """The files of a run."""
 
+import csv
 import datetime
 import json
 import pathlib
@@ -85,6 +86,12 @@ class RunDirectory:
         if not self.result.exists():
             return None
         return json.loads(self.result.read_text(encoding="utf-8"))
+
+    def read_history(self):
+        """Returns the history: a list of values an epoch for each column."""
+        with open(self.history, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {key: [float(row[key]) for row in rows] for key in rows[0]}
 
     def write_result(self, result):
         with atomic_write(self.result, "w") as file:

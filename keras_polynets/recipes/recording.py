@@ -21,10 +21,13 @@ class History(keras.callbacks.Callback):
         directory: The `RunDirectory`.
         monitored: What stands before the metrics of the set that is measured
             after every epoch, `"val"` as in Keras or `"test"`.
+        measure: Callable that takes the model and returns a dictionary of
+            further columns.
     """
 
-    def __init__(self, directory, monitored="val"):
+    def __init__(self, directory, monitored="val", measure=lambda _: {}):
         super().__init__()
+        self.measure = measure
         self.directory = directory
         self.monitored = monitored
         self.rows = []
@@ -55,6 +58,8 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **(logs or {}), "learning_rate": self.rate[1]}
+        # On JAX, `self.model` brings the weights up to date.
+        row |= self.measure(self.model)
         self.rows.append(
             {self._name(key): _plain(value) for key, value in row.items()}
         )

@@ -19,7 +19,7 @@ from keras_polynets.recipes.directory import RunDirectory
 RUNS = pathlib.Path("runs")
 
 
-def run(recipe, run_directory=None, verbose="auto", test=True):
+def run(recipe, run_directory=None, verbose="auto", test=True, measure=None):
     """Trains a model by a recipe, measures it and reports.
 
     Call it again to go on with a run that was interrupted, from the last
@@ -40,6 +40,9 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
             `"auto"` for 1 on a terminal and 2 elsewhere.
         test: Boolean, whether the test set is looked at. Selections among
             runs leave it out.
+        measure: Callable `measure(model)` that returns a dictionary of numbers,
+            called at the end of every epoch. They are further columns of
+            `history.csv`. A finished run is not measured again.
 
     Returns:
         The result, a dictionary (`result.json`). `weights` says which weights
@@ -70,7 +73,7 @@ def run(recipe, run_directory=None, verbose="auto", test=True):
     for attack in (*options.attacks, *options.selecting_attacks):
         robustness.parse_attack(attack)
     transferring.prepare(recipe, directory, run, verbose)
-    job = Job(recipe, directory, verbose)
+    job = Job(recipe, directory, verbose, measure=measure)
     job.train()
     result = job.report(test, result)
     directory.write_result(result)
@@ -86,15 +89,27 @@ class Job:
         directory: Its `RunDirectory`.
         verbose: 0, 1 or 2.
         steps_per_execution: Integer, or `None` to choose it.
+        measure: As in `run`.
     """
 
-    def __init__(self, recipe, directory, verbose, steps_per_execution=None):
+    def __init__(
+        self,
+        recipe,
+        directory,
+        verbose,
+        steps_per_execution=None,
+        measure=None,
+    ):
         self.recipe, self.directory = recipe, directory
         self.verbose = verbose
         building.fix_seeds(recipe)
         self.splits = examples.examples_of(recipe)
         self.steps_per_epoch = -(-self.splits.size // recipe.batch_size)
-        self.history = recording.History(directory, self.splits.monitored_part)
+        self.history = recording.History(
+            directory,
+            self.splits.monitored_part,
+            lambda _: measure(self.model) if measure else {},
+        )
         self.best = recording.BestWeights(
             directory.best,
             lambda _, path: zoo.weights.save(self.model, path),

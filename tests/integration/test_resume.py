@@ -54,7 +54,9 @@ def dying(self, batch, logs=None):
     if fatal and self._position.global_step >= fatal:
         os.kill(os.getpid(), signal.{signal})
 callbacks.Backup.on_train_batch_end = dying
-recipes.run(recipes.load(recipe), folder, verbose=0)
+def size(model):
+    return {"size": float(abs(model.get_weights()[0]).sum())}
+recipes.run(recipes.load(recipe), folder, verbose=0, measure=size)
 """
 
 
@@ -161,8 +163,11 @@ def test_result_and_files(whole):
     result = json.loads((folder / "result.json").read_text())
     rows = (folder / "history.csv").read_text().splitlines()
     assert rows[0] == (
-        "epoch,accuracy,loss,val_accuracy,val_loss,learning_rate"
+        "epoch,accuracy,loss,val_accuracy,val_loss,learning_rate,size"
     )
+    last = weight_files.read(folder / "last.weights.h5")
+    size = np.abs(max(last.values(), key=np.size)).sum()
+    assert float(rows[-1].split(",")[-1]) == pytest.approx(size, rel=1e-6)
     assert [row.split(",")[0] for row in rows[1:]] == ["0", "1", "2"]
     # The best epoch is one that was projected, so the bound holds.
     assert result["weights"] == "best" and result["best_epoch"] >= 1
