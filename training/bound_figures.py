@@ -8,7 +8,8 @@ import dataclasses
 import functools
 import itertools
 
-from training import figure_tables
+from training import figure_curves
+from training.paper_table import PaperTable
 from training.table_text import cell
 from training.table_text import share_of_epochs
 
@@ -30,7 +31,7 @@ def measure(model):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingFigure(figure_tables.FigureTable):
+class TrainingFigure(PaperTable):
     """The ratio after every epoch of a training.
 
     Args:
@@ -66,7 +67,7 @@ class TrainingFigure(figure_tables.FigureTable):
                 )
                 histories.append(RunDirectory(path).read_history())
             curves[name] = {
-                key: figure_tables.spread_of_curves([h[key] for h in histories])
+                key: figure_curves.spread_of_curves([h[key] for h in histories])
                 for key in QUANTITIES
             }
         return self.report(
@@ -105,7 +106,7 @@ class TrainingFigure(figure_tables.FigureTable):
         for name, found in report["curves"].items():
             for key, words in parts.items():
                 cells = [
-                    cell(figure_tables.point(found[key], epoch - 1), digits=4)
+                    cell(figure_curves.point(found[key], epoch - 1), digits=4)
                     for epoch in epochs
                 ]
                 rows.append([name + words, *cells])
@@ -126,7 +127,7 @@ class TrainingFigure(figure_tables.FigureTable):
         ):
             shown = {k: v[first:] for k, v in found["ratio"].items()}
             line = {"color": color, "label": name}
-            figure_tables.plot(axes, epochs[first:], shown, **line)
+            figure_curves.plot(axes, epochs[first:], shown, **line)
             # Before their projection the others are the first one.
             first = max(0, report["start_epoch"] - 1)
         if report["start_epoch"]:
@@ -170,7 +171,7 @@ class Networks:
             path: `pathlib.Path` of the ratios that are known.
         """
         points = [
-            figure_tables.remembered(
+            figure_curves.remembered(
                 path,
                 {
                     "decomposition": self.decomposition,
@@ -216,7 +217,7 @@ class Networks:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomFigure(figure_tables.FigureTable):
+class RandomFigure(PaperTable):
     """The ratio of networks that were drawn and not trained.
 
     Args:
@@ -265,7 +266,7 @@ class RandomFigure(figure_tables.FigureTable):
         for panel in report["panels"]:
             for name, found in panel["curves"].items():
                 cells = [
-                    _cell(figure_tables.point(found["ratio"], index))
+                    _cell(figure_curves.point(found["ratio"], index))
                     for index in range(len(report["ranks"]))
                 ]
                 rows.append([f"{panel['title']}, {name}", *cells])
@@ -285,7 +286,7 @@ class RandomFigure(figure_tables.FigureTable):
             axes.set(xlabel="Hidden rank", xticks=report["ranks"])
             axes.set_xticklabels(report["ranks"])
             for number, (name, found) in enumerate(panel["curves"].items()):
-                figure_tables.plot(
+                figure_curves.plot(
                     axes,
                     report["ranks"],
                     found["ratio"],

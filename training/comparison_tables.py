@@ -6,8 +6,8 @@ import itertools
 from training.table_text import aligned
 from training.table_text import cell
 from training.table_text import has_matplotlib
+from training.table_text import known_report
 from training.table_text import markdown
-from training.table_text import refuse
 from training.table_text import share_of_epochs
 
 MISSING = "not run"
@@ -73,6 +73,16 @@ class ComparisonTable:
     figures: dict
     tuning_share: float = 1.0
 
+    options = (
+        "epochs",
+        "known",
+        "overrides",
+        "rows",
+        "scale",
+        "seeds",
+        "tune",
+    )
+
     def run(self, arguments, folder):
         """Runs the table as the arguments of the program say.
 
@@ -85,14 +95,13 @@ class ComparisonTable:
         """
         from keras_polynets import recipes
 
-        refuse(arguments, "table of the robustness paper", runs=None)
         contenders = [self._contender(row, arguments) for row in self.rows]
         found = recipes.compare(
             contenders,
             folder,
             seeds=arguments.seeds,
             train=arguments.rows,
-            known=_known(arguments.known),
+            known=known_report(arguments.known).get("rows"),
         )
         return {
             "title": self.title,
@@ -143,16 +152,6 @@ class ComparisonTable:
                 *(f"- {claim}" for claim in report["claims"]),
             ]
         )
-
-
-def _known(path):
-    """Returns the rows of a report from before, or `None`."""
-    import json
-
-    if path is None:
-        return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)["rows"]
 
 
 def table(report):

@@ -1,10 +1,11 @@
 """Table 17 of the robustness paper: projection beside defences."""
 
 import dataclasses
-import json
 
+from training import figure_curves
 from training.layer_bounds_table import LayerBoundsTable
 from training.robustness_tables import study_of
+from training.table_text import known_report
 
 COLUMNS = ("Gaussian denoising", "Median denoising", "Guided denoising")
 VALIDATION = 1000
@@ -35,10 +36,12 @@ class DefenceTable(LayerBoundsTable):
         report = super().run(arguments, folder)
         study = study_of(self, arguments, folder)
         (network,) = self.networks
-        if not study.trains(network):
+        plain = network.methods[0]
+        runs = known_report(arguments.known).get("defences")
+        if runs is None and not study.trains(network):
             return report
-        runs = [
-            self._known_or_measured(study, network, number)
+        runs = runs or [
+            self._remembered(study.directory(network, plain, {}, number))
             for number in range(arguments.seeds)
         ]
         counts = {"seeds": len(runs), "diverged": 0}
@@ -48,31 +51,25 @@ class DefenceTable(LayerBoundsTable):
                 row["cells"][column] = spread(values) | counts
         return report | {"defences": runs}
 
-    def _known_or_measured(self, study, network, number):
-        """Returns the accuracies behind each defence for one seed."""
-        from keras_polynets._files import atomic_write
+    def _remembered(self, directory):
+        return figure_curves.remembered(
+            directory.path / "defences.json",
+            {},
+            lambda: self._defend(directory),
+        )
 
-        recipe, weights = study.weights(network, network.methods[0], {}, number)
-        path = weights.with_name("defences.json")
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
-        found = self._measure(recipe, weights)
-        with atomic_write(path, "w") as file:
-            json.dump(found, file, indent=1)
-        return found
-
-    def _measure(self, recipe, weights):
+    def _defend(self, directory):
+        """Returns the accuracies of a finished run behind each defence."""
         from keras_polynets import zoo
         from keras_polynets.recipes.examples import examples_of
         from keras_polynets.robustness import defend
         from keras_polynets.robustness import robust_accuracy
         from training import defences
 
-        model = zoo.load(recipe.model, weights=None, **recipe.overrides)
-        zoo.weights.load_into(model, weights)
+        model, recipe = figure_curves.measured_model(directory)
         splits = examples_of(recipe)
-        some = [part[:VALIDATION] for part in splits.validation]
-        chosen, _ = defences.choose(model, tuple(some))
+        some = tuple(part[:VALIDATION] for part in splits.validation)
+        chosen, _ = defences.choose(model, some)
         chosen["published"] = zoo.load(defences.DENOISER)
         return {
             column: {

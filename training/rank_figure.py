@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from training import figure_tables
+from training import figure_curves
+from training.paper_table import PaperTable
+from training.paper_table import check_rows
 from training.table_text import cell
 from training.table_text import share_of_epochs
 
@@ -10,7 +12,7 @@ PARTS = {"training": "training accuracy (%)", "test": "test accuracy (%)"}
 
 
 @dataclasses.dataclass(frozen=True)
-class RankFigure(figure_tables.FigureTable):
+class RankFigure(PaperTable):
     """The accuracy on the training and the test set against the hidden rank.
 
     The runs are those of `recipes.compare`: on all training images, measured
@@ -35,7 +37,7 @@ class RankFigure(figure_tables.FigureTable):
         """
         from keras_polynets import recipes
 
-        figure_tables.check_rows(arguments, self.models)
+        check_rows(arguments, self.models)
         ranks = arguments.ranks or list(self.ranks)
         chosen = arguments.rows or self.models
         contenders = {
@@ -66,7 +68,7 @@ class RankFigure(figure_tables.FigureTable):
         for name, found in report["curves"].items():
             for index, rank in enumerate(report["ranks"]):
                 cells = [
-                    cell(figure_tables.point(found[part], index), 100, 2)
+                    cell(figure_curves.point(found[part], index), 100, 2)
                     for part in PARTS
                 ]
                 runs = found["states"][index]
@@ -87,7 +89,7 @@ class RankFigure(figure_tables.FigureTable):
             axes.set_xticklabels(report["ranks"])
             axes.set_title(f"{part.capitalize()} set", loc="left")
             for number, (name, found) in enumerate(report["curves"].items()):
-                figure_tables.plot(
+                figure_curves.plot(
                     axes,
                     report["ranks"],
                     found[part],
@@ -140,7 +142,7 @@ def _training_accuracy(directory):
         from keras_polynets import robustness
         from keras_polynets.recipes import examples
 
-        model, recipe = figure_tables.measured_model(directory)
+        model, recipe = figure_curves.measured_model(directory)
         splits = examples.examples_of(recipe)
         accuracy = robustness.robust_accuracy(
             model, (splits.x, splits.y), verbose=0
@@ -148,7 +150,7 @@ def _training_accuracy(directory):
         return {"accuracy": accuracy}
 
     path = directory.path / "training_accuracy.json"
-    return figure_tables.remembered(path, {}, measure)["accuracy"]
+    return figure_curves.remembered(path, {}, measure)["accuracy"]
 
 
 def _curves(runs):
@@ -158,7 +160,7 @@ def _curves(runs):
         runs: For each rank a list of what `_runs` found, one a seed.
     """
     found = {
-        part: figure_tables.spread_of_curves(
+        part: figure_curves.spread_of_curves(
             [[run[part] for run in seed] for seed in zip(*runs, strict=True)]
         )
         for part in PARTS

@@ -15,7 +15,6 @@ import sys
 from training.tables import TABLES
 
 INTERRUPTED = 130
-FIGURE_OPTIONS = ("bounds", "draws", "images", "ranks")
 
 
 def make_parser():
@@ -105,12 +104,11 @@ def find(arguments, parser):
 def _refuse_others(arguments, parser, table):
     """Raises a `ValueError` for options that a table does not take."""
     given = {k: v for k, v in vars(arguments).items() if v is not None}
-    taken = getattr(table, "options", set(given) - set(FIGURE_OPTIONS))
     names = {"overrides": "--set", "tune": "--no-tuning"}
     refused = [
         names.get(name, f"--{name}")
         for name in given
-        if name not in {"table", "output", *taken}
+        if name not in {"table", "output", *table.options}
         and given[name] != parser.get_default(name)
     ]
     if refused:

@@ -132,8 +132,8 @@ class Study:
             for number in range(seeds)
         ]
 
-    def weights(self, network, method, changes, number):
-        """Returns the recipe of a run and the path of the weights it measured.
+    def directory(self, network, method, changes, number):
+        """Returns the `RunDirectory` of a run.
 
         Args:
             network: A `Network`.
@@ -144,7 +144,7 @@ class Study:
         from keras_polynets.recipes.directory import RunDirectory
 
         recipe = self.recipe(network, method, changes, number)
-        return recipe, RunDirectory(self.folder / _path(recipe)).best
+        return RunDirectory(self.folder / _path(recipe))
 
     def _record(self, network, method, changes, number=0, tuning=False):
         """Returns the record of a run; its test is left out of trials."""

@@ -4,39 +4,38 @@ import csv
 import dataclasses
 
 from training import robustness_figures
+from training.paper_table import PaperTable
+from training.paper_table import check_rows
 from training.robustness_study import SELECTING
 from training.robustness_study import Study
-from training.table_text import aligned
 from training.table_text import cell
-from training.table_text import has_matplotlib
-from training.table_text import known_records
-from training.table_text import markdown
-from training.table_text import refuse
+from training.table_text import known_report
 
 MISSING = "not run"
 CLEAN = "Clean"
+FOUND = ("mean", "deviation", "seeds")
+OPTIONS = ("epochs", "known", "overrides", "rows", "runs", "scale", "seeds")
 
 
 @dataclasses.dataclass(frozen=True)
-class RobustnessTable:
+class RobustnessTable(PaperTable):
     """A table of accuracies: networks and attacks against methods.
 
+    The numbers of the paper's cells are lost in the copies at hand.
+
     Args:
-        title: What the table shows.
         networks: Sequence of `robustness_study.Network`.
         attacks: Dictionary from an attack to its name in the paper; `None`
             stands for none.
-        claims: What the paper's text says of the table. The numbers of its
-            cells are lost in the copies at hand.
         selecting: The attack under which the validation images choose among
             the values of a method, or `None` for none.
     """
 
-    title: str
     networks: tuple
     attacks: dict
-    claims: tuple
     selecting: str | None = SELECTING
+
+    options = (*OPTIONS, "tune")
 
     def run(self, arguments, folder):
         """Runs the table as the arguments of the program say.
@@ -49,14 +48,14 @@ class RobustnessTable:
             The report, a dictionary.
         """
         study = study_of(self, arguments, folder)
-        return self.report(study, self.networks)
+        return self.measured(study, self.networks)
 
-    def report(self, study, networks):
+    def measured(self, study, networks):
         """Returns the report on some networks, a dictionary."""
-        rows = [row for n in networks for row in self._rows(study, n)]
-        return _report(self, study, rows)
+        rows = [row for n in networks for row in self._measure(study, n)]
+        return _report(self, study, rows, _choices(rows))
 
-    def _rows(self, study, network):
+    def _measure(self, study, network):
         columns, chosen = {}, {}
         for method in network.methods:
             changes = study.choose(network, method, self.selecting)
@@ -76,6 +75,16 @@ class RobustnessTable:
             for attack, name in self.attacks.items()
         ]
 
+    def rows(self, report):
+        """Returns the table as rows of words."""
+        found = report["rows"]
+        methods = list(found[0]["cells"]) if found else []
+        words = [["network", "attack", *methods]]
+        for row in found:
+            cells = [_cell(row["cells"].get(method)) for method in methods]
+            words.append([row["network"], row["attack"], *cells])
+        return words
+
     def write(self, folder, report):
         """Writes the table and returns the names of its files."""
         from keras_polynets._files import atomic_write
@@ -89,46 +98,23 @@ class RobustnessTable:
                     writer.writerow(
                         (row["network"], row["attack"], method, *numbers)
                     )
-        with atomic_write(folder / "table.md", "w") as file:
-            file.write(f"# {report['title']}\n\n")
-            file.write(markdown(_words(report)) + "\n\n")
-            file.write("".join(f"- {line}\n" for line in _choices(report)))
-        return ["table.csv", "table.md"]
-
-    def text(self, report):
-        """Returns the table and what the paper claims."""
-        return "\n".join(
-            [
-                report["title"],
-                "",
-                *aligned(_words(report)),
-                "",
-                *_choices(report),
-                "The paper's text says:",
-                *(f"- {claim}" for claim in report["claims"]),
-            ]
-        )
-
-
-FOUND = ("mean", "deviation", "seeds")
+        return ["table.csv", *super().write(folder, report)]
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundsFigure:
+class BoundsFigure(PaperTable):
     """The accuracy against the bound of the projection.
 
     Args:
-        title: What the figure shows.
-        networks: Sequence of `robustness_study.Network` whose methods hold
-            one of values of `projection.max_value`.
+        networks: Sequence of `robustness_study.Network` with two methods, none
+            and one of values of `projection.max_value`.
         attacks: As those of `RobustnessTable`.
-        claims: What the paper's text says of the figure.
     """
 
-    title: str
     networks: tuple
     attacks: dict
-    claims: tuple
+
+    options = OPTIONS
 
     def run(self, arguments, folder):
         """Runs the figure as the arguments of the program say.
@@ -140,7 +126,6 @@ class BoundsFigure:
         Returns:
             The report, a dictionary.
         """
-        refuse(arguments, "comparison", tune=True)
         study = study_of(self, arguments, folder)
         rows = []
         for network in self.networks:
@@ -166,32 +151,20 @@ class BoundsFigure:
             ]
         return _report(self, study, rows)
 
-    def write(self, folder, report):
-        """Writes the numbers and the figure, returns the names of the files."""
-        from keras_polynets._files import atomic_write
+    def rows(self, report):
+        """Returns the numbers as rows of words."""
+        found = report["rows"]
+        names = list(found[0]["accuracies"]) if found else []
+        words = [["network", "bound", *names]]
+        for row in found:
+            bound = "none" if row["bound"] is None else f"{row['bound']:g}"
+            cells = [_cell(row["accuracies"][name]) for name in names]
+            words.append([row["network"], bound, *cells])
+        return words
 
-        with atomic_write(folder / "table.md", "w") as file:
-            file.write(f"# {report['title']}\n\n")
-            file.write(markdown(_curve_words(report)) + "\n")
-            file.write("".join(f"\n{line}\n" for line in _missing(report)))
-        if not (report["rows"] and has_matplotlib()):
-            return ["table.md"]
-        robustness_figures.draw(report, folder / "figure.png")
-        return ["table.md", "figure.png"]
-
-    def text(self, report):
-        """Returns the numbers and what the paper claims."""
-        return "\n".join(
-            [
-                report["title"],
-                "",
-                *aligned(_curve_words(report)),
-                "",
-                *_missing(report),
-                "The paper's text says:",
-                *(f"- {claim}" for claim in report["claims"]),
-            ]
-        )
+    def draw(self, report):
+        """Returns the figure."""
+        return robustness_figures.draw(report)
 
 
 def accuracy(runs, attack):
@@ -218,47 +191,29 @@ def accuracy(runs, attack):
 
 def study_of(table, arguments, folder):
     """Returns the runs of a table, a `Study`."""
-    names = [network.name for network in table.networks]
-    unknown = sorted(set(arguments.rows or ()) - set(names))
-    if unknown:
-        raise ValueError(f"Rows of this table are {names}. Received: {unknown}")
+    check_rows(arguments, [network.name for network in table.networks])
     runs = arguments.runs or folder / "runs"
-    return Study(runs, arguments, known_records(arguments.known))
+    return Study(
+        runs, arguments, known_report(arguments.known).get("records", ())
+    )
 
 
-def _report(table, study, rows):
+def _report(table, study, rows, notes=()):
     done = {row["network"] for row in rows if _is_run(row)}
-    return {
-        "title": table.title,
-        "claims": table.claims,
-        "rows": [row for row in rows if row["network"] in done],
-        "missing": [n.name for n in table.networks if n.name not in done],
-        "records": study.records,
-    }
+    missing = [n.name for n in table.networks if n.name not in done]
+    notes = [note for network, note in notes if network in done]
+    if missing:
+        notes.append(f"not run: {', '.join(missing)}")
+    return table.report(
+        *notes,
+        rows=[row for row in rows if row["network"] in done],
+        missing=missing,
+        records=study.records,
+    )
 
 
 def _is_run(row):
     return any((row.get("cells") or row.get("accuracies")).values())
-
-
-def _words(report):
-    """Returns the table as rows of words."""
-    methods = list(report["rows"][0]["cells"]) if report["rows"] else []
-    words = [["network", "attack", *methods]]
-    for row in report["rows"]:
-        cells = [_cell(row["cells"].get(method)) for method in methods]
-        words.append([row["network"], row["attack"], *cells])
-    return words
-
-
-def _curve_words(report):
-    names = list(report["rows"][0]["accuracies"]) if report["rows"] else []
-    words = [["network", "bound", *names]]
-    for row in report["rows"]:
-        bound = "none" if row["bound"] is None else f"{row['bound']:g}"
-        cells = [_cell(row["accuracies"][name]) for name in names]
-        words.append([row["network"], bound, *cells])
-    return words
 
 
 def _cell(found):
@@ -270,24 +225,18 @@ def _cell(found):
     return cell(found) + failed
 
 
-def _missing(report):
-    """Returns the line that says what is not run, or none."""
-    names = ", ".join(report["missing"])
-    return [f"Not run: {names}."] if names else []
-
-
-def _choices(report):
-    """Returns a line for each network: what its validation images chose."""
-    chosen = {row["network"]: row["chosen"] for row in report["rows"]}
-    return _missing(report) + [
-        f"{network}: "
-        + "; ".join(
+def _choices(rows):
+    """Returns pairs of a network and what its validation images chose."""
+    chosen = {row["network"]: row["chosen"] for row in rows}
+    found = []
+    for network, methods in chosen.items():
+        words = "; ".join(
             f"{method} {_changes(changes)}"
             for method, changes in methods.items()
             if changes != {}
         )
-        for network, methods in chosen.items()
-    ]
+        found.append((network, f"{network}, chosen: {words or 'nothing'}"))
+    return found
 
 
 def _changes(changes):

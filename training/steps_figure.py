@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import itertools
 
-from training import figure_tables
+from training import figure_curves
+from training.paper_table import PaperTable
+from training.paper_table import check_rows
 from training.table_text import cell
 from training.table_text import share_of_epochs
 
@@ -59,7 +61,7 @@ class Attacked:
 
 
 @dataclasses.dataclass(frozen=True)
-class StepsFigure(figure_tables.FigureTable):
+class StepsFigure(PaperTable):
     """The accuracy under PGD against the number of its steps.
 
     Args:
@@ -80,7 +82,7 @@ class StepsFigure(figure_tables.FigureTable):
             folder: `pathlib.Path` of the runs and of what is found.
         """
         names = [row.name for row in self.attacked]
-        figure_tables.check_rows(arguments, names)
+        check_rows(arguments, names)
         rows = []
         for row in self.attacked:
             seeds = [
@@ -106,7 +108,7 @@ class StepsFigure(figure_tables.FigureTable):
                 first = [row["name"], words, f"{row['images']:,}"]
                 first += [str(len(row["seeds"])), cell(row["clean"], 100, 2)]
                 cells = [
-                    cell(figure_tables.point(curves, index), 100, 2)
+                    cell(figure_curves.point(curves, index), 100, 2)
                     for index in range(len(steps))
                 ]
                 means = dict(zip(steps, curves["mean"], strict=True))
@@ -173,7 +175,7 @@ class _Seed:
         if self.published:
             return zoo.load(self.row.recipe)
         recipes.run(self.recipe, self.directory.path, test=False)
-        return figure_tables.measured_model(self.directory)[0]
+        return figure_curves.measured_model(self.directory)[0]
 
     @functools.cached_property
     def examples(self):
@@ -226,7 +228,7 @@ class _Seed:
                 )
             }
 
-        record = figure_tables.remembered(
+        record = figure_curves.remembered(
             self.directory.path / "accuracies.json",
             {**self._facts(), "attack": text},
             measure if self.measures else None,
@@ -265,7 +267,7 @@ def _row(row, seeds):
         "published": [seed["published"] for seed in seeds],
         "clean": spread([seed["clean"] for seed in seeds]),
         "curves": {
-            words: figure_tables.spread_of_curves(
+            words: figure_curves.spread_of_curves(
                 [seed["curves"][words] for seed in seeds]
             )
             for words in STEP_SIZES
@@ -288,7 +290,7 @@ def _draw_row(axes, row, steps):
     ):
         label = f"{name}, step size {words}"
         line = {"color": color, "label": label, **style}
-        figure_tables.plot(axes, steps, curves, scale=100, **line)
+        figure_curves.plot(axes, steps, curves, scale=100, **line)
     axes.axhline(
         100 * row["clean"]["mean"],
         color=color,

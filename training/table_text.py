@@ -32,16 +32,16 @@ def markdown(rows, alignment=None):
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rest))
 
 
-def known_records(path):
-    """Returns the records of a report from before, none without a path.
+def known_report(path):
+    """Returns a report from before, an empty one without a path.
 
     Args:
         path: Path of a `table.json`, or `None`.
     """
     if path is None:
-        return []
+        return {}
     with open(path, encoding="utf-8") as file:
-        return json.load(file)["records"]
+        return json.load(file)
 
 
 def cell(value, scale=1.0, digits=4):
@@ -52,25 +52,6 @@ def cell(value, scale=1.0, digits=4):
     if value["deviation"] is None:
         return text
     return f"{text} ± {scale * value['deviation']:.{digits}f}"
-
-
-def refuse(arguments, kind, **defaults):
-    """Raises a `ValueError` for arguments that another kind of table has.
-
-    Args:
-        arguments: Those of the program.
-        kind: What the table would have to be.
-        **defaults: The values that arguments have when they are not given.
-    """
-    given = [k for k, v in defaults.items() if getattr(arguments, k) != v]
-    if given:
-        options = ", ".join(
-            {"tune": "--no-tuning"}.get(name, f"--{name}") for name in given
-        )
-        raise ValueError(
-            f"Table {arguments.table!r} is no {kind} and has no {options}. "
-            "Leave that out."
-        )
 
 
 def has_matplotlib():

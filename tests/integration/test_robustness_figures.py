@@ -13,7 +13,7 @@ from keras_polynets import zoo
 from keras_polynets.models import PolynomialNet
 from tests import weight_files
 from training import appendix_registry
-from training import figure_tables
+from training import figure_curves
 from training import reproduce
 from training.bound_figures import Networks
 from training.bound_figures import RandomFigure
@@ -282,10 +282,10 @@ def test_figures_name_recipes_and_rows():
 
 
 def test_curves_keep_gaps():
-    found = figure_tables.spread_of_curves([[1.0, None], [3.0, 4.0]])
+    found = figure_curves.spread_of_curves([[1.0, None], [3.0, 4.0]])
     assert found["mean"] == [2.0, None]
     assert found["deviation"] == [pytest.approx(2**0.5), None]
-    assert figure_tables.point(found, 1) is None
+    assert figure_curves.point(found, 1) is None
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,15 @@ NETWORK = Network(
 )
 OTHER = Network("NCP-4", "ncp4.fashion_mnist", (PLAIN, PROJECTION))
 ATTACKS = {None: CLEAN, "fgsm:0.1": "FGSM"}
-TABLE = RobustnessTable("A table", (NETWORK, OTHER), ATTACKS, ("a claim",))
+TABLE = RobustnessTable(
+    "A table", ("a claim",), ("a note",), (NETWORK, OTHER), ATTACKS
+)
 FIGURE = BoundsFigure(
     "A figure",
+    ("a claim",),
+    (),
     (Network("PN-4", NETWORK.recipe, (PLAIN, PROJECTION), NETWORK.changes),),
     ATTACKS,
-    ("a claim",),
 )
 SETTINGS = (
     "data.name=fashion_mnist_sample",
@@ -209,7 +212,7 @@ def test_files_of_a_table(reported):
     assert float(row["mean"]) == cell["mean"] and row["seeds"] == "2"
     text = (folder / "table" / "table.md").read_text()
     assert f"{cell['mean']:.4f} ± {cell['deviation']:.4f}" in text
-    assert "- Not run: NCP-4." in text
+    assert "- not run: NCP-4" in text
 
 
 def test_diverged_and_missing_runs():
@@ -267,16 +270,17 @@ OWN_SETS = [
 def test_sets_that_a_user_brings(name, tmp_path):
     """The whole program on stand-ins for the sets."""
     tfds = pytest.importorskip("tensorflow_datasets")
-    words = [name, "--epochs", "2", "--seeds", "1", "--output", str(tmp_path)]
-    words += ["--set", "batch_size=20", "--set", "data.validation_seed=1"]
-    if name not in ("robustness-table14", "robustness-figure11"):
+    words = [name, "--output", str(tmp_path)]
+    if name != "robustness-figure9":
+        words += ["--epochs", "2", "--seeds", "1", "--set", "batch_size=20"]
+    if "14" not in name and "figure11" not in name and "figure9" not in name:
         words += ["--set", "data.validation=62"]
     if "table" in name:
         words.append("--no-tuning")
     with tfds.testing.mock_data(num_examples=100):
         assert reproduce.main(words) == 0
     report = json.loads((tmp_path / "table.json").read_text())
-    assert report["rows"] and not report["missing"]
+    assert report["rows"] and not report.get("missing")
 
 
 def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
@@ -286,7 +290,7 @@ def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
     attacks = robustness_registry.FGSM
     candidates = ((5.0,), (1.0, 2.0), (5.0,), (5.0,), (0.5, 2.0))
     for name, kind in (("layers", LayerBoundsTable), ("all", DefenceTable)):
-        table = kind(name, (network,), attacks, (), candidates=candidates)
+        table = kind(name, (), (), (network,), attacks, candidates=candidates)
         monkeypatch.setitem(TABLES, name, table)
     monkeypatch.setattr(defence_table, "VALIDATION", 100)
     monkeypatch.setattr(defences, "GAUSSIAN", ((3, 1.0),))

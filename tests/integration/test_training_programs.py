@@ -255,14 +255,16 @@ def test_reproduce_explains_mistakes(capsys):
     assert reproduce.main(["robustness-tabel1"]) == 1
     assert "Did you mean 'robustness-table1'" in capsys.readouterr().err
     assert reproduce.main(["robustness-table1", "--rows", "a"]) == 1
-    message = "Rows of this table are ['PN-4 on Fashion-MNIST', "
+    message = "Unknown row 'a'. Known: 'PN-10 on E-MNIST', "
     assert message in capsys.readouterr().err
-    assert reproduce.main(["robustness-figure2", "--no-tuning"]) == 1
-    message = "is no comparison and has no --no-tuning. Leave that out"
-    assert message in capsys.readouterr().err
-    assert reproduce.main(["qresnet20-cifar10-jpeg", "--runs", "a"]) == 1
-    message = "is no table of the robustness paper and has no --runs"
-    assert message in capsys.readouterr().err
+    for words, option in (
+        (["robustness-figure2", "--no-tuning"], "--no-tuning"),
+        (["qresnet20-cifar10-jpeg", "--runs", "a"], "--runs"),
+        (["robustness-figure9", "--rows", "a", "--seeds", "1"], "--seeds, --r"),
+        (["robustness-table1", "--ranks", "3"], "--ranks"),
+    ):
+        assert reproduce.main(words) == 1
+        assert f"takes no {option}" in capsys.readouterr().err
 
 
 def test_divergence_names_the_layer_and_keeps_the_backup(

@@ -1,72 +1,6 @@
-"""What the tables share that are drawn as one figure."""
+"""Curves over seeds, and what is measured for them once."""
 
-import dataclasses
 import json
-
-from training.table_text import aligned
-from training.table_text import has_matplotlib
-from training.table_text import markdown
-
-
-@dataclasses.dataclass(frozen=True)
-class FigureTable:
-    """A figure of a paper, with its numbers as a table.
-
-    Subclasses have `run(arguments, folder)`, which returns a report with the
-    title and the claims; `rows(report)`, the table as rows of words; and
-    `draw(report)`, the figure. `options` are the options of the program that
-    they take.
-
-    Args:
-        title: What the figure shows.
-        claims: What the paper's text says of it.
-        notes: What has to be known of ours.
-    """
-
-    title: str
-    claims: tuple
-    notes: tuple
-
-    options = ()
-
-    def report(self, **parts):
-        """Returns a report: the words of the figure and what was found."""
-        words = ("title", "claims", "notes")
-        return {key: getattr(self, key) for key in words} | parts
-
-    def write(self, folder, report):
-        """Writes the table and the figure, and returns their names."""
-        from keras_polynets import _figures
-        from keras_polynets._files import atomic_write
-
-        lines = [
-            f"# {report['title']}",
-            "",
-            markdown(self.rows(report)),
-            "",
-            *remarks(report),
-        ]
-        with atomic_write(folder / "table.md", "w") as file:
-            file.write("\n".join(lines) + "\n")
-        if not has_matplotlib():
-            return ["table.md"]
-        with _figures.style():
-            canvas = self.draw(report)
-            _figures.save(canvas, folder / "figure.png")
-        return ["table.md", "figure.png"]
-
-    def text(self, report):
-        """Returns the table and what is to be said of it."""
-        lines = [report["title"], "", *aligned(self.rows(report)), ""]
-        return "\n".join(lines + remarks(report))
-
-
-def remarks(report):
-    """Returns the lines of what the paper's text says, and of our notes."""
-    claims, notes = (
-        [f"- {remark}" for remark in report[key]] for key in ("claims", "notes")
-    )
-    return ["The paper's text says:", "", *claims, "", "Ours:", "", *notes]
 
 
 def spread_of_curves(curves):
@@ -168,17 +102,3 @@ def measured_model(directory):
     weights = directory.read_result()["weights"]
     zoo.weights.load_into(model, getattr(directory, weights))
     return model, recipe
-
-
-def check_rows(arguments, known):
-    """Raises a `ValueError` where `--rows` names what the figure lacks.
-
-    Args:
-        arguments: Those of `training.reproduce`.
-        known: The names of the figure's rows.
-    """
-    from keras_polynets._errors import unknown_name
-
-    for name in arguments.rows or ():
-        if name not in known:
-            raise unknown_name("row", name, known)

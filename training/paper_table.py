@@ -1,0 +1,95 @@
+"""What every table and figure of `training.reproduce` is."""
+
+import dataclasses
+
+from training.table_text import aligned
+from training.table_text import has_matplotlib
+from training.table_text import markdown
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTable:
+    """A table or a figure of a paper.
+
+    Subclasses have `run(arguments, folder)`, which returns a report; and
+    `rows(report)`, the table as rows of words. Those that are a figure have
+    `draw(report)`, which returns it. `options` are the options of the program
+    that they take.
+
+    Args:
+        title: What it shows.
+        claims: What the paper's text says of it.
+        notes: What has to be known of ours.
+    """
+
+    title: str
+    claims: tuple
+    notes: tuple
+
+    options = ()
+    draw = None
+
+    def report(self, *notes, **parts):
+        """Returns a report: the words of the table and what was found.
+
+        Args:
+            *notes: What has to be known of this run too.
+            **parts: What was found.
+        """
+        words = {"title": self.title, "claims": self.claims}
+        return words | {"notes": [*self.notes, *notes]} | parts
+
+    def write(self, folder, report):
+        """Writes the table and its figure, and returns their names.
+
+        Args:
+            folder: `pathlib.Path` of the results.
+            report: What `run` returned.
+        """
+        from keras_polynets import _figures
+        from keras_polynets._files import atomic_write
+
+        lines = [
+            f"# {report['title']}",
+            "",
+            markdown(self.rows(report)),
+            "",
+            *remarks(report),
+        ]
+        with atomic_write(folder / "table.md", "w") as file:
+            file.write("\n".join(lines) + "\n")
+        if self.draw is None or not has_matplotlib():
+            return ["table.md"]
+        with _figures.style():
+            canvas = self.draw(report)
+            _figures.save(canvas, folder / "figure.png")
+        return ["table.md", "figure.png"]
+
+    def text(self, report):
+        """Returns the table and what is to be said of it."""
+        lines = [report["title"], "", *aligned(self.rows(report)), ""]
+        return "\n".join(lines + remarks(report))
+
+
+def remarks(report):
+    """Returns the lines of what the paper's text says, and of our notes."""
+    heads = {"claims": "The paper's text says:", "notes": "Ours:"}
+    lines = []
+    for key, head in heads.items():
+        if report[key]:
+            lines += [head, "", *(f"- {text}" for text in report[key]), ""]
+    return lines[:-1]
+
+
+def check_rows(arguments, known):
+    """Raises a `ValueError` where `--rows` names what the table lacks.
+
+    Args:
+        arguments: Those of `training.reproduce`.
+        known: The names of the table's rows.
+    """
+    from keras_polynets._errors import unknown_name
+
+    for name in arguments.rows or ():
+        if name not in known:
+            raise unknown_name("row", name, known)
