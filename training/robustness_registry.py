@@ -16,13 +16,15 @@ PAPER = "Zhu et al., ICLR 2022"
 # Seven values for each method; of equal ones the first, the strictest, wins.
 BOUNDS = (0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0)
 WEIGHTS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+# Decays reach to where they stifle the network.
+DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 # A figure's bounds reach to where they never bind.
 DRAWN_BOUNDS = (0.2, 0.4, *BOUNDS, 100.0)
 
 PLAIN = Method("No proj.")
 PROJECTION = Method("Our method", "_projected", "projection.max_value", BOUNDS)
 JACOBIAN = Method("Jacobian", "_jacobian", "jacobian.weight", WEIGHTS)
-L2 = Method("ℓ2", "_l2", "optimizer.weight_decay", WEIGHTS)
+L2 = Method("ℓ2", "_l2", "optimizer.weight_decay", DECAYS)
 METHODS = (PLAIN, PROJECTION, JACOBIAN, L2)
 ADVERSARIAL = tuple(
     Method(name, f"_at{method.tag}", method.key, method.values)
