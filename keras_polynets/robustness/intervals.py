@@ -19,6 +19,13 @@ _LARGEST = {
     2.0**-24: (2 - 2.0**-23) * 2.0**127,
     2.0**-53: np.finfo("float64").max,
 }
+# Their smallest normal numbers: smaller ones may be flushed to zero.
+_SMALLEST = {
+    2.0**-11: 2.0**-14,
+    2.0**-8: 2.0**-126,
+    2.0**-24: 2.0**-126,
+    2.0**-53: np.finfo("float64").tiny,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +47,9 @@ class Interval:
         rounding: Array, a bound of the rounding error with which the network
             computes the map, anywhere in the ball: `k u / (1 - k u)` times
             the sum of the absolute terms, for sums of `k` terms in any order
-            in arithmetic of unit roundoff `u`. Infinity where numbers may
-            exceed the largest one of the arithmetic.
+            in arithmetic of unit roundoff `u`, and what is lost where numbers
+            are flushed to zero. Infinity where numbers may exceed the largest
+            one of the arithmetic.
         unit: Float, the unit roundoff of the layer that computes the map.
         source: Pair of the enclosure and the `linear_maps.Affine` that it
             comes from, `None` where it is no affine map of another.
@@ -82,10 +90,11 @@ class Interval:
         # The weights and the input are rounded too, and the bias is a term.
         growth = _growth(linear.terms + 3, unit)
         given = self.cast(unit)
-        radius, rounding = linear.absolute().apply(
-            np.stack([radius, given.rounding + growth * given.magnitude])
-        )
+        errors = given.rounding + growth * given.magnitude + _smallest(unit)
+        radius, rounding = linear.absolute().apply(np.stack([radius, errors]))
         rounding = rounding + growth * affine.bias_terms
+        flushed = _flushed_terms(linear.terms, given, unit)
+        rounding = rounding + flushed.reshape(-1, *[1] * (rounding.ndim - 1))
         unit = unit or self.unit
         # It is at least `growth` times the sum of the absolute terms, which
         # spares float32 the closer look.
@@ -117,6 +126,7 @@ class Interval:
         if unit <= self.unit and _largest(unit) >= _largest(self.unit):
             return self
         rounding = self.rounding + _unit(unit) * self.magnitude
+        rounding = rounding + _smallest(unit)
         rounding = _within(rounding, self.magnitude, unit)
         return dataclasses.replace(self, rounding=rounding, unit=unit)
 
@@ -175,11 +185,12 @@ class Interval:
         # The constant is rounded to the arithmetic too.
         error = _growth(2, self.unit)
         size = self.magnitude + np.abs(constant)
+        rounding = self.rounding + error * size + 3 * _smallest(self.unit)
         return Interval(
             self.centre + constant,
             self.lower + constant,
             self.upper + constant,
-            _within(self.rounding + error * size, size, self.unit),
+            _within(rounding, size, self.unit),
             self.unit,
         )
 
@@ -189,6 +200,7 @@ class Interval:
         error = 0.0 if abs(factor) == 1 else _growth(2, self.unit)
         size = abs(factor) * self.magnitude
         rounding = abs(factor) * self.rounding + error * size
+        rounding = rounding + _flushed(self.magnitude, abs(factor), self.unit)
         return Interval(
             factor * self.centre,
             np.minimum(*ends),
@@ -361,6 +373,31 @@ def _within(rounding, size, unit):
     return np.where((1 + unit) * size <= _largest(unit), rounding, np.inf)
 
 
+def _smallest(unit):
+    """Returns what is lost where a number is flushed to zero."""
+    return _SMALLEST.get(unit, 0.0)
+
+
+def _flushed(x, y, unit):
+    """Returns what a product loses if it, or a factor, is flushed to zero."""
+    return _smallest(unit) * (1 + x + y)
+
+
+def _flushed_terms(terms, x, unit):
+    """Returns what a sum of products loses to flushed weights and terms.
+
+    Args:
+        terms: Integer, the number of terms.
+        x: The `Interval` of what the weights multiply.
+        unit: Float, the unit roundoff of the arithmetic.
+
+    Returns:
+        Vector, a bound for each example.
+    """
+    largest = x.magnitude.reshape(len(x.magnitude), -1).max(axis=1)
+    return _smallest(unit) * terms * (2 + largest)
+
+
 def _growth(terms, unit):
     error = terms * _unit(unit)
     return error / (1 - error) if error < 1 else np.inf
@@ -368,11 +405,13 @@ def _growth(terms, unit):
 
 def _rounding_of_sum(x, y, unit):
     size = x.magnitude + y.magnitude
-    return _within(x.rounding + y.rounding + _unit(unit) * size, size, unit)
+    rounding = x.rounding + y.rounding + _unit(unit) * size
+    return _within(rounding + 3 * _smallest(unit), size, unit)
 
 
 def _rounding_of_product(x, y, unit):
     # |(x + dx)(y + dy) - xy|, with the magnitudes including dx and dy.
     error = x.magnitude * y.rounding + y.magnitude * x.rounding
     size = x.magnitude * y.magnitude
+    error = error + _flushed(x.magnitude, y.magnitude, unit)
     return _within(error + _unit(unit) * size, size, unit)

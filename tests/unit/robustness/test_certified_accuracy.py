@@ -135,7 +135,9 @@ def test_a_global_bound_that_overflows_certifies_nothing():
     certifier = Certifier(model, (-1.0, 1.0))
     assert lipschitz_bound(model) == np.inf
     assert not certifier.margins(x, [0], 1e-30, "global") > 0
-    assert certifier.margins(x, [0], 0.0, "global") == pytest.approx(1.0)
+    # Less what factors so large make of inputs that are flushed to zero.
+    margin = certifier.margins(x, [0], 0.0, "global")
+    assert 1.0 - margin < 1e36 * 2**-126 * 24 and margin < 1.0
 
 
 def test_rule_can_be_registered():

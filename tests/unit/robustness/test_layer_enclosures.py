@@ -120,6 +120,28 @@ def test_partial_sums_and_weights_that_overflow_have_no_bound():
         assert lower == -np.inf and upper == np.inf
 
 
+@pytest.mark.parametrize("method", ["interval", "affine"])
+def test_products_that_are_flushed_to_zero_are_enclosed(method):
+    """Arithmetic without subnormal numbers may yield 0 for all of these."""
+    x = np.full((1, 256), 2.0**-8, "float32")
+    dense = L.Dense(1, use_bias=False, dtype="float16")
+    model = sequential((256,), dense)
+    model.set_weights([np.full((256, 1), 2.0**-8)])
+    lower, upper = Certifier(model, RANGE).bounds(x, 0.0, method)
+    # 256 products of 2^-16, below the smallest normal number 2^-14.
+    assert lower <= 0.0 and 2.0**-8 <= upper
+    inputs = keras.Input((256,), dtype="float16")
+    product = L.Multiply(dtype="float16")([inputs, inputs])
+    model = keras.Model(inputs, product)
+    lower, upper = Certifier(model, RANGE).bounds(x, 0.0, method)
+    assert (lower <= 0.0).all() and (upper >= 2.0**-16).all()
+    # In float32 nothing of that size is lost.
+    model = sequential((256,), L.Dense(1, use_bias=False))
+    model.set_weights([np.full((256, 1), 2.0**-8)])
+    lower, upper = Certifier(model, RANGE).bounds(x, 0.0, method)
+    np.testing.assert_allclose([lower, upper], 2.0**-8, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_inputs_of_a_layer_that_overflow_have_no_bound(dtype):
     dense = L.Dense(1, use_bias=False, dtype="float16")
