@@ -12,9 +12,8 @@ class PaperTable:
     """A table or a figure of a paper.
 
     Subclasses have `run(arguments, folder)`, which returns a report; and
-    `rows(report)`, the table as rows of words. Those that are a figure have
-    `draw(report)`, which returns it. `options` are the options of the program
-    that they take.
+    `rows(report)`, the table as rows of words, with numbers from column
+    `first_number` on. `options` are the options of the program that they take.
 
     Args:
         title: What it shows.
@@ -27,7 +26,11 @@ class PaperTable:
     notes: tuple
 
     options = ()
-    draw = None
+    first_number = 1
+
+    def draw(self, report):
+        """Returns the figure of a report, `None` where there is none."""
+        return None
 
     def report(self, *notes, **parts):
         """Returns a report: the words of the table and what was found.
@@ -49,20 +52,21 @@ class PaperTable:
         from keras_polynets import _figures
         from keras_polynets._files import atomic_write
 
-        lines = [
-            f"# {report['title']}",
-            "",
-            markdown(self.rows(report)),
-            "",
-            *remarks(report),
-        ]
+        rows = self.rows(report)
+        sides = "".join(
+            "lr"[number >= self.first_number] for number in range(len(rows[0]))
+        )
+        lines = [f"# {report['title']}", "", markdown(rows, sides), ""]
+        lines += remarks(report)
         with atomic_write(folder / "table.md", "w") as file:
             file.write("\n".join(lines) + "\n")
-        if self.draw is None or not has_matplotlib():
+        if not has_matplotlib():
             return ["table.md"]
         with _figures.style():
             canvas = self.draw(report)
-            _figures.save(canvas, folder / "figure.png")
+        if canvas is None:
+            return ["table.md"]
+        _figures.save(canvas, folder / "figure.png")
         return ["table.md", "figure.png"]
 
     def text(self, report):

@@ -3,52 +3,83 @@
 import math
 
 
-def draw(report):
-    """Draws the accuracy against the bound, a panel a network.
+def draw_bounds(report):
+    """Draws the test accuracy against the bound, a panel a network.
 
     Without projection the accuracy is a dashed line.
 
     Args:
         report: That of `robustness_tables.BoundsFigure`, with a network.
     """
+    canvas, panels = _panels(report)
+    for network, axes in panels.items():
+        _bounds_panel(
+            axes, [r for r in report["rows"] if r["network"] == network]
+        )
+        axes.set(xscale="log", xlabel="bound of the projection", ylim=(0, 1))
+    _label(canvas, panels, "test accuracy")
+    return canvas
+
+
+def draw_trials(report, attack):
+    """Draws what each trial reaches with and without an attack.
+
+    Further up and to the right is better. The trials are those of the first
+    seed, on validation images; the one that the table has is filled.
+
+    Args:
+        report: That of `robustness_tables.RobustnessTable`, with a network.
+        attack: The attack that chooses, `None` for none.
+    """
+    canvas, panels = _panels(report)
+    for network, axes in panels.items():
+        row = next(r for r in report["rows"] if r["network"] == network)
+        _trials_panel(axes, _trials(report, network), row["chosen"], attack)
+        axes.set(xlabel="accuracy")
+    _label(canvas, panels, f"accuracy under {attack or 'no attack'}")
+    return canvas
+
+
+def _panels(report):
+    """Returns a figure and its panels, by the network that they show."""
     from keras_polynets import _figures
 
     networks = list(dict.fromkeys(row["network"] for row in report["rows"]))
     columns = min(len(networks), 3)
     lines = math.ceil(len(networks) / columns)
-    canvas = _figures.figure(0.6 + 3.2 * columns, 0.9 + 2.7 * lines)
-    panels = canvas.subplots(
-        lines, columns, squeeze=False, sharey=True, sharex=True
-    ).ravel()
-    for axes, network in zip(panels, networks, strict=False):
-        rows = [r for r in report["rows"] if r["network"] == network]
-        _panel(axes, rows)
-        axes.set_title(network, loc="left")
-        axes.set(xscale="log", xlabel="bound of the projection")
-    for axes in panels[len(networks) :]:
+    size = 1.6 + 3.0 * columns, 1.2 + 2.7 * lines
+    canvas = _figures.figure(*size)
+    grid = canvas.subplots(lines, columns, squeeze=False, sharey=True)
+    panels = dict(zip(networks, grid.ravel(), strict=False))
+    for axes in grid.ravel()[len(networks) :]:
         axes.set_axis_off()
-    for axes in panels[::columns]:
-        axes.set(ylabel="test accuracy", ylim=(0, 1))
-    _figures.legend_below(canvas, panels[0])
-    return canvas
+    for network, axes in panels.items():
+        axes.set_title(network, loc="left")
+    return canvas, panels
 
 
-def _panel(axes, rows):
+def _label(canvas, panels, text):
     from keras_polynets import _figures
 
-    for color, name in zip(
-        _figures.COLORS, rows[0]["accuracies"], strict=False
+    first = next(iter(panels.values()))
+    first.set_ylabel(text)
+    _figures.legend_below(canvas, first)
+
+
+def _bounds_panel(axes, rows):
+    from keras_polynets import _figures
+
+    for color, marker, name in zip(
+        _figures.COLORS, _figures.MARKERS, rows[0]["accuracies"], strict=False
     ):
         found = [(row["bound"], row["accuracies"][name]) for row in rows]
         found = [(b, f) for b, f in found if f and f["mean"] is not None]
         curve = [(bound, f) for bound, f in found if bound is not None]
-        bounds = [bound for bound, _ in curve]
-        means = [f["mean"] for _, f in curve]
         axes.errorbar(
-            bounds,
-            means,
+            [bound for bound, _ in curve],
+            [f["mean"] for _, f in curve],
             [f["deviation"] or 0.0 for _, f in curve],
-            fmt="o-",
+            fmt=f"{marker}-",
             capsize=2,
             color=color,
             label=name,
@@ -58,3 +89,46 @@ def _panel(axes, rows):
                 axes.axhline(
                     f["mean"], color=color, linestyle="--", linewidth=0.8
                 )
+
+
+def _trials(report, network):
+    """Returns the validation accuracies of the first seed's trials.
+
+    Returns:
+        Dictionary from a method to a list of pairs: changes, accuracies.
+    """
+    records = [r for r in report["records"] if r["network"] == network]
+    first = min(record["recipe"]["seed"] for record in records)
+    trials = {}
+    for record in records:
+        validation = record.get("validation")
+        if validation is not None and record["recipe"]["seed"] == first:
+            found = record["changes"], validation
+            trials.setdefault(record["method"], []).append(found)
+    return trials
+
+
+def _trials_panel(axes, trials, chosen, attack):
+    from keras_polynets import _figures
+
+    for color, marker, (method, found) in zip(
+        _figures.COLORS, _figures.MARKERS, trials.items(), strict=False
+    ):
+        found = sorted(found, key=lambda pair: -pair[1]["accuracy"])
+        points = [_point(validation, attack) for _, validation in found]
+        axes.plot(
+            *zip(*points, strict=True),
+            f"{marker}-",
+            color=color,
+            label=method,
+            linewidth=1.0,
+            markerfacecolor="white",
+        )
+        for (changes, _), point in zip(found, points, strict=True):
+            if changes == chosen[method]:
+                axes.plot(*point, marker, color=color, markersize=6)
+
+
+def _point(validation, attack):
+    robust = validation["attacks"][attack] if attack else validation["accuracy"]
+    return validation["accuracy"], robust

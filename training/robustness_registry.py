@@ -22,14 +22,14 @@ DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 DRAWN_BOUNDS = (0.2, 0.4, *BOUNDS, 100.0)
 
 PLAIN = Method("No proj.")
-PROJECTION = Method("Our method", "_projected", "projection.max_value", BOUNDS)
+PROJECTION = Method("Projection", "_projected", "projection.max_value", BOUNDS)
 JACOBIAN = Method("Jacobian", "_jacobian", "jacobian.weight", WEIGHTS)
 L2 = Method("ℓ2", "_l2", "optimizer.weight_decay", DECAYS)
 METHODS = (PLAIN, PROJECTION, JACOBIAN, L2)
 ADVERSARIAL = tuple(
     Method(name, f"_at{method.tag}", method.key, method.values)
     for name, method in zip(
-        ("AT", "Our method + AT", "Jacobian + AT", "ℓ2 + AT"),
+        ("AT", "Projection + AT", "Jacobian + AT", "ℓ2 + AT"),
         METHODS,
         strict=True,
     )

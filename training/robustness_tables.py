@@ -36,6 +36,7 @@ class RobustnessTable(PaperTable):
     selecting: str | None = SELECTING
 
     options = (*OPTIONS, "tune")
+    first_number = 2
 
     def run(self, arguments, folder):
         """Runs the table as the arguments of the program say.
@@ -100,6 +101,12 @@ class RobustnessTable(PaperTable):
                     )
         return ["table.csv", *super().write(folder, report)]
 
+    def draw(self, report):
+        """Returns what every trial gives up for what it gains."""
+        if not report["rows"]:
+            return None
+        return robustness_figures.draw_trials(report, self.selecting)
+
 
 @dataclasses.dataclass(frozen=True)
 class BoundsFigure(PaperTable):
@@ -163,8 +170,10 @@ class BoundsFigure(PaperTable):
         return words
 
     def draw(self, report):
-        """Returns the figure."""
-        return robustness_figures.draw(report)
+        """Returns the accuracies against the bound."""
+        if not report["rows"]:
+            return None
+        return robustness_figures.draw_bounds(report)
 
 
 def accuracy(runs, attack):

@@ -285,7 +285,7 @@ def test_sets_that_a_user_brings(name, tmp_path):
 
 def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
     """Tables 16 and 17, from the same runs."""
-    few = Method("Our method", "_projected", KEY, (2.0,))
+    few = Method("Projection", "_projected", KEY, (2.0,))
     network = Network("PN-4", NETWORK.recipe, (PLAIN, few))
     attacks = robustness_registry.FGSM
     candidates = ((5.0,), (1.0, 2.0), (5.0,), (5.0,), (0.5, 2.0))
