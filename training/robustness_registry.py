@@ -112,9 +112,9 @@ INTERMEDIATE = (
 
 
 BUDGET = (
-    "each method has seven values; the first seed chooses by 5,000 validation "
-    "images under FGSM-0.1 alone, and the weights are those of the best epoch "
-    "by their clean accuracy"
+    "each method has seven values; the first seed chooses by the validation "
+    "images {}, and the weights are those of the best epoch by "
+    "their clean accuracy"
 )
 CONVOLUTION = (
     f"PN-Conv: one seed; attacks see the first {ATTACKED:,} test images; "
@@ -124,11 +124,16 @@ CONVOLUTION = (
 
 
 def _table(number, what, networks, attacks, claims, **kwargs):
-    notes = [BUDGET]
+    kind = kwargs.pop("kind", RobustnessTable)
+    selecting = kwargs.get("selecting", kind.selecting)
+    notes = [
+        BUDGET.format(
+            f"under {ATTACKS[selecting]} alone" if selecting else "as they are"
+        )
+    ]
     if any("PN-Conv" in network.name for network in networks):
         notes.append(CONVOLUTION)
     title = f"{PAPER}, Table {number}: {what}"
-    kind = kwargs.pop("kind", RobustnessTable)
     return kind(title, claims, tuple(notes), networks, attacks, **kwargs)
 
 
