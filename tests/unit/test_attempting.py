@@ -30,7 +30,18 @@ def recipe():
     )
 
 
-def test_a_branch_ends_as_the_whole_run(recipe, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"adversarial.warmup_epochs": 1},
+        {"adversarial.warmup_epochs": 1, "projection": None},
+        {"adversarial.warmup_epochs": 1, "jacobian.weight": 0.1},
+    ],
+    ids=str,
+)
+def test_a_branch_ends_as_the_whole_run(recipe, tmp_path, changes):
+    recipe = recipe.replace(changes)
     trunk = trunk_of(recipe)
     assert trunk.projection is None and trunk.epochs == 1
     attempt(trunk, tmp_path / "trunk", test=False, verbose=0)
@@ -40,6 +51,11 @@ def test_a_branch_ends_as_the_whole_run(recipe, tmp_path):
     whole = attempt(recipe, tmp_path / "whole", verbose=0)
     assert branch["test"] == whole["test"]
     assert branch["validation"] == whole["validation"]
+    ends = (
+        np.load(tmp_path / name / "backup.npz") for name in ("branch", "whole")
+    )
+    for ours, theirs in zip(*map(_arrays, ends), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     text = (tmp_path / "branch" / "log.txt").read_text()
     assert "going on at epoch 1, step 0" in text
     # A finished run is not begun again from another trunk.
@@ -49,13 +65,18 @@ def test_a_branch_ends_as_the_whole_run(recipe, tmp_path):
     assert again == branch
 
 
+def _arrays(backup):
+    """Returns the variables of a backup, in order."""
+    return [backup[name] for name in backup.files if name != "metadata"]
+
+
 def test_the_first_epochs(recipe):
     assert trunk_of(recipe.replace({"projection": None})) is None
     adversarial = recipe.replace(
         {"adversarial.warmup_epochs": 3, "epochs": 9, "jacobian.weight": 0.1}
     )
     trunk = trunk_of(adversarial.replace({"projection.start_epoch": 5}))
-    assert trunk.epochs == 3 and trunk.adversarial is None
+    assert trunk.epochs == 3 and trunk.adversarial == adversarial.adversarial
     assert trunk.jacobian == adversarial.jacobian
     assert first_epochs(recipe, 0) is first_epochs(recipe, 2) is None
     assert first_epochs(recipe, 1) == trunk_of(recipe)
