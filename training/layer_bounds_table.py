@@ -50,8 +50,7 @@ class LayerBoundsTable(RobustnessTable):
             number, attack = found["all_members"], found["attack"]
             report["notes"].append(
                 f"the layer-wise bounds are the best of {number:,} under "
-                f"{attack} on {self.networks[0].name}; all methods are chosen "
-                "by that attack here"
+                f"{attack} on {self.networks[0].name}, with the first seed"
             )
         return report | {"search": found}
 

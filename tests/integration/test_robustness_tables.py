@@ -252,6 +252,29 @@ def test_every_network_has_its_recipes(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (1, "5,000 validation images under FGSM-0.1 alone"),
+        (10, "5,000 validation images by their clean accuracy"),
+        (14, "the set's own validation images under FGSM-0.1 alone"),
+        (16, "5,000 validation images under FGSM-0.01 alone"),
+        (17, "5,000 validation images under FGSM-0.01 alone"),
+    ],
+)
+def test_notes_say_what_chooses(number, words):
+    table = TABLES[f"robustness-table{number}"]
+    assert table.notes[0].endswith(words)
+
+
+def test_convolutional_networks_have_one_seed_everywhere():
+    for name in RUN:
+        table = TABLES[name]
+        found = [n for n in table.networks if n.recipe.startswith("pn_conv")]
+        assert {network.seeds for network in found} <= {1}
+        assert any("one seed" in note for note in table.notes) == bool(found)
+
+
 QUICK = "robustness-table14", "robustness-figure9"
 OWN_SETS = [
     f"robustness-{name}"
