@@ -55,17 +55,21 @@ class LayerBoundsTable(RobustnessTable):
         return report | {"search": found}
 
     def search(self, study):
-        """Returns what the search found, or `None` if it is not to be run."""
+        """Returns what the search found, or `None` if it is not to be run.
+
+        What is known of a search with another recipe does not count.
+        """
         from keras_polynets import recipes
 
-        known = known_report(study.arguments.known).get("search")
-        if known is not None:
-            return known
         network = self.networks[0]
-        if not study.trains(network):
-            return None
         method = next(m for m in network.methods if m.tag == "_projected")
         recipe = study.recipe(network, method, method.trials()[0])
+        facts = {"recipe": recipe.portable().to_dict()}
+        known = known_report(study.arguments.known).get("search")
+        if known is not None and facts.items() <= known.items():
+            return known
+        if not study.trains(network):
+            return None
         options = {}
         if self.candidates is not None:
             options["candidates"] = self.candidates
@@ -81,7 +85,7 @@ class LayerBoundsTable(RobustnessTable):
         kept = [row for row in report["members"] if row["epochs"] == last]
         kept.sort(key=lambda row: -row["robust_accuracy"])
         counts = {"all_members": len(report["members"])}
-        return report | counts | {"members": kept}
+        return report | facts | counts | {"members": kept}
 
 
 def layer_method(layers):
