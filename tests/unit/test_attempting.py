@@ -1,6 +1,7 @@
 """Runs that branch off another, diverge or are missing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from keras_polynets.recipes import attempting
 from keras_polynets.recipes.attempting import attempt
 from keras_polynets.recipes.attempting import first_epochs
 from keras_polynets.recipes.attempting import trunk_of
+from keras_polynets.recipes.directory import RunDirectory
 
 
 @pytest.fixture
@@ -83,6 +85,27 @@ def test_the_first_epochs(recipe):
     # Half a cosine ends with the last epoch.
     cosine = recipe.replace({"schedule.name": "cosine"})
     assert trunk_of(cosine) is None
+
+
+def test_a_branch_that_is_killed_at_its_beginning(tmp_path, monkeypatch):
+    trunk, branch = (RunDirectory(tmp_path / name) for name in ("a", "b"))
+    trunk.path.mkdir()
+    for path in (trunk.best, trunk.backup, trunk.history):
+        path.write_text(path.name)
+    copy, copies = shutil.copyfile, []
+
+    def copy_or_die(source, target):
+        copies.append(source)
+        if len(copies) == 3:
+            raise KeyboardInterrupt
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        branch.start_from(trunk)
+    branch.start_from(trunk)
+    for path in (branch.best, branch.backup, branch.history):
+        assert path.read_text() == path.name
 
 
 def test_what_is_not_trained_is_missing(recipe, tmp_path):
