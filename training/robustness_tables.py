@@ -13,7 +13,7 @@ from training.table_text import known_report
 
 MISSING = "not run"
 CLEAN = "Clean"
-FOUND = ("mean", "deviation", "seeds")
+FOUND = ("mean", "deviation", "seeds", "diverged")
 OPTIONS = ("epochs", "known", "overrides", "rows", "runs", "scale", "seeds")
 
 
@@ -231,7 +231,7 @@ def _cell(found):
     if not found["seeds"]:
         return "diverged"
     failed = f" ({found['diverged']} diverged)" if found["diverged"] else ""
-    return cell(found) + failed
+    return cell(None if found["mean"] is None else found) + failed
 
 
 def _choices(rows):
