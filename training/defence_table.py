@@ -35,13 +35,9 @@ class DefenceTable(LayerBoundsTable):
 
         report = super().run(arguments, folder)
         study = study_of(self, arguments, folder)
-        (network,) = self.networks
-        plain = network.methods[0]
-        runs = known_report(arguments.known).get("defences")
-        if runs is None and not study.trains(network):
-            return report
-        runs = runs or [
-            self._remembered(study.directory(network, plain, {}, number))
+        known = known_report(arguments.known).get("defences", ())
+        runs = [
+            self._remembered(study, number, known)
             for number in range(arguments.seeds)
         ]
         counts = {"seeds": len(runs), "diverged": 0}
@@ -51,21 +47,41 @@ class DefenceTable(LayerBoundsTable):
                 row["cells"][column] = spread(values) | counts
         return report | {"defences": runs}
 
-    def _remembered(self, directory):
-        return figure_curves.remembered(
+    def _remembered(self, study, number, known):
+        """Returns what is known of a seed, or measures it."""
+        (network,) = self.networks
+        plain = network.methods[0]
+        recipe = study.recipe(network, plain, {}, number)
+        facts = {"recipe": recipe.portable().to_dict()}
+        for record in known:
+            if facts.items() <= record.items():
+                return record
+        directory = study.directory(network, plain, {}, number)
+        found = figure_curves.remembered(
             directory.path / "defences.json",
             {},
             lambda: self._defend(directory),
         )
+        return found | facts
 
     def _defend(self, directory):
-        """Returns the accuracies of a finished run behind each defence."""
+        """Returns the accuracies of a finished run behind each defence.
+
+        Raises:
+            ValueError: If the run is not there, or diverged.
+        """
         from keras_polynets import zoo
         from keras_polynets.recipes.examples import examples_of
         from keras_polynets.robustness import defend
         from keras_polynets.robustness import robust_accuracy
         from training import defences
 
+        if directory.read_result() is None:
+            raise ValueError(
+                "Defences are measured with the weights of a finished run, "
+                f"expected in {str(directory.path)!r}. Give the folder of the "
+                "runs (--runs), or leave --known out."
+            )
         model, recipe = figure_curves.measured_model(directory)
         splits = examples_of(recipe)
         some = tuple(part[:VALIDATION] for part in splits.validation)

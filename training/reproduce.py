@@ -54,7 +54,8 @@ def make_parser():
         "--no-tuning",
         dest="tune",
         action="store_false",
-        help="take the first trial of each row of a comparison",
+        help="try nothing: take the first trial of each row of a comparison, "
+        "the recipe's value in a table of the robustness paper",
     )
     parser.add_argument(
         "--known",
@@ -64,8 +65,8 @@ def make_parser():
     parser.add_argument(
         "--runs",
         type=pathlib.Path,
-        help="folder of the runs, which tables of the robustness paper share "
-        "(default: runs in that of the output)",
+        help="folder of the runs, which tables of the robustness paper share, "
+        "one process a network (default: runs in that of the output)",
     )
     parser.add_argument(
         "--output", help="folder (default: runs/reproduce/TABLE)"

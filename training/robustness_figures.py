@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 
 def draw_bounds(report):
     """Draws the test accuracy against the bound, a panel a network.
@@ -25,7 +27,7 @@ def draw_trials(report, attack):
     """Draws what each trial reaches with and without an attack.
 
     Further up and to the right is better. The trials are those of the first
-    seed, on validation images; the one that the table has is filled.
+    seed, on validation images; the run that the table has is filled.
 
     Args:
         report: That of `robustness_tables.RobustnessTable`, with a network.
@@ -92,43 +94,46 @@ def _bounds_panel(axes, rows):
 
 
 def _trials(report, network):
-    """Returns the validation accuracies of the first seed's trials.
-
-    Returns:
-        Dictionary from a method to a list of pairs: changes, accuracies.
-    """
+    """Returns the finished records of the first seed, by their method."""
     records = [r for r in report["records"] if r["network"] == network]
     first = min(record["recipe"]["seed"] for record in records)
     trials = {}
     for record in records:
-        validation = record.get("validation")
-        if validation is not None and record["recipe"]["seed"] == first:
-            found = record["changes"], validation
-            trials.setdefault(record["method"], []).append(found)
+        is_first = record["recipe"]["seed"] == first
+        if is_first and record.get("validation") is not None:
+            trials.setdefault(record["method"], []).append(record)
     return trials
 
 
 def _trials_panel(axes, trials, chosen, attack):
     from keras_polynets import _figures
 
-    for color, marker, (method, found) in zip(
-        _figures.COLORS, _figures.MARKERS, trials.items(), strict=False
+    # A method has its color in every panel, with or without trials.
+    for color, marker, method in zip(
+        _figures.COLORS, _figures.MARKERS, chosen, strict=False
     ):
-        found = sorted(found, key=lambda pair: -pair[1]["accuracy"])
-        points = [_point(validation, attack) for _, validation in found]
+        records = trials.get(method, [])
+        epochs = [record["epochs"] for record in records]
+        # Trials may be shorter than runs.
+        tried = [r for r in records if r["epochs"] == min(epochs)]
+        points = [_point(record, attack) for record in tried]
         axes.plot(
-            *zip(*points, strict=True),
+            *np.reshape(sorted(points, reverse=True), (-1, 2)).T,
             f"{marker}-",
             color=color,
             label=method,
             linewidth=1.0,
             markerfacecolor="white",
         )
-        for (changes, _), point in zip(found, points, strict=True):
-            if changes == chosen[method]:
-                axes.plot(*point, marker, color=color, markersize=6)
+        for record in records:
+            is_run = record["epochs"] == max(epochs)
+            if is_run and record["changes"] == chosen[method]:
+                axes.plot(
+                    *_point(record, attack), marker, color=color, markersize=6
+                )
 
 
-def _point(validation, attack):
+def _point(record, attack):
+    validation = record["validation"]
     robust = validation["attacks"][attack] if attack else validation["accuracy"]
     return validation["accuracy"], robust

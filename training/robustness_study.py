@@ -106,8 +106,8 @@ class Study:
             attack: The attack that chooses, `None` for none.
 
         Returns:
-            One of `method.trials()`, or `None` while trials are missing or
-            where all diverged. Without tuning, no changes of the recipe.
+            One of `method.trials()`, the first where all diverged, or `None`
+            while trials are missing. Without tuning, no changes of the recipe.
         """
         trials = method.trials()
         if len(trials) == 1:
@@ -121,8 +121,7 @@ class Study:
         if any("missing" in record for record in records):
             return None
         scores = [_score(record, attack) for record in records]
-        best = max(scores)
-        return None if best < 0 else trials[scores.index(best)]
+        return trials[scores.index(max(scores))]
 
     def runs(self, network, method, changes):
         """Returns the records of all seeds with the test, a list."""
@@ -144,11 +143,12 @@ class Study:
         from keras_polynets.recipes.directory import RunDirectory
 
         recipe = self.recipe(network, method, changes, number)
-        return RunDirectory(self.folder / _path(recipe))
+        return RunDirectory(self.folder / path_of(recipe))
 
     def _record(self, network, method, changes, number=0, tuning=False):
         """Returns the record of a run; its test is left out of trials."""
         from keras_polynets.recipes.attempting import attempt
+        from keras_polynets.recipes.directory import RunDirectory
 
         share = method.tuning_share if tuning else 1.0
         recipe = self.recipe(network, method, changes, number, share)
@@ -160,9 +160,10 @@ class Study:
         }
         result = self._find(facts["recipe"], test=not tuning)
         if result is None:
-            train = self.trains(network)
-            path = self.folder / _path(recipe)
-            trunk = self._trunk(network, method, recipe) if train else None
+            train, path = self.trains(network), self.folder / path_of(recipe)
+            trunk = None
+            if train and RunDirectory(path).read_result() is None:
+                trunk = self._trunk(network, method, recipe)
             result = attempt(
                 recipe,
                 path,
@@ -194,11 +195,10 @@ class Study:
         from keras_polynets import recipes
         from keras_polynets.recipes.scaling import scaled
 
-        # Overrides such as another set are for the rows that are trained.
-        overrides = self.arguments.overrides if self.trains(network) else ()
-        recipe = recipes.load(network.recipe + method.tag, overrides)
+        recipe = recipes.load(network.recipe + method.tag)
         recipe = recipe.replace(
             {
+                **self._overrides(network, recipe),
                 "evaluation.attacks": list(ATTACKS),
                 "evaluation.selecting_attacks": [SELECTING, WEAK],
                 **network.changes,
@@ -207,6 +207,21 @@ class Study:
         )
         recipe = recipe.replace({"seed": recipe.seed + number})
         return scaled(recipe, share_of_epochs(recipe, self.arguments) * share)
+
+    def _overrides(self, network, recipe):
+        """Returns what the arguments change of the recipe of a method."""
+        from keras_polynets.recipes.recipe import parse_override
+
+        # Overrides such as another set are for the rows that are trained.
+        if not self.trains(network):
+            return {}
+        # Those of a projection are none for methods without.
+        return {
+            key: value
+            for key, value in map(parse_override, self.arguments.overrides)
+            if "." not in key
+            or getattr(recipe, key.partition(".")[0], "unknown") is not None
+        }
 
     def _trunk(self, network, method, recipe):
         """Returns the folder of the epochs that runs share, or `None`.
@@ -222,7 +237,7 @@ class Study:
             trunk = first_epochs(recipe, self._shared_epochs(network))
         if trunk is None:
             return None
-        path = self.folder / _path(trunk)
+        path = self.folder / path_of(trunk)
         attempt(trunk, path, test=False, verbose=self.verbose)
         return path
 
@@ -271,7 +286,7 @@ def _score(record, attack):
     return validation["attacks"][attack] if attack else validation["accuracy"]
 
 
-def _path(recipe):
+def path_of(recipe):
     """Returns a folder for the runs of a recipe: equal ones share theirs."""
     values = recipe.portable().to_toml().encode()
     digest = hashlib.sha256(values).hexdigest()

@@ -13,7 +13,7 @@ from training.table_text import known_report
 
 MISSING = "not run"
 CLEAN = "Clean"
-FOUND = ("mean", "deviation", "seeds")
+FOUND = ("mean", "deviation", "seeds", "diverged")
 OPTIONS = ("epochs", "known", "overrides", "rows", "runs", "scale", "seeds")
 
 
@@ -201,6 +201,11 @@ def accuracy(runs, attack):
 def study_of(table, arguments, folder):
     """Returns the runs of a table, a `Study`."""
     check_rows(arguments, [network.name for network in table.networks])
+    if any(text.startswith("epochs=") for text in arguments.overrides):
+        raise ValueError(
+            "Say --epochs N instead of --set epochs=N: it moves the start of "
+            "projection and attacks in proportion."
+        )
     runs = arguments.runs or folder / "runs"
     return Study(
         runs, arguments, known_report(arguments.known).get("records", ())
@@ -231,7 +236,7 @@ def _cell(found):
     if not found["seeds"]:
         return "diverged"
     failed = f" ({found['diverged']} diverged)" if found["diverged"] else ""
-    return cell(found) + failed
+    return cell(None if found["mean"] is None else found) + failed
 
 
 def _choices(rows):

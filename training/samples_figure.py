@@ -35,7 +35,12 @@ class SamplesFigure(PaperTable):
         from keras_polynets.recipes.recipe import parse_override
 
         options = dict(map(parse_override, arguments.overrides))
-        archives = options.get("data.archives")
+        archives = options.pop("data.archives", None)
+        if options:
+            raise ValueError(
+                "The figure has no recipe: of --set it takes data.archives "
+                f"alone. Received: {', '.join(options)}"
+            )
         rows = []
         for name, title in self.sets.items():
             found = data.load(name, archives=archives)

@@ -1,7 +1,11 @@
 """The notes of NSynth as pictures of their first second, by instrument."""
 
+import contextlib
+import pathlib
+
 import numpy as np
 
+from keras_polynets._files import atomic_write
 from keras_polynets.data import builders
 from keras_polynets.data import wav
 from keras_polynets.data.arrays import ArrayDataset
@@ -33,9 +37,7 @@ def load_notes(name, archives=None, data_dir=None):
     builder = builders.builder(name, data_dir)
     if not builder.is_prepared():
         prepare(builder, name, archives)
-    parts = {}
-    for split, part in SPLITS.items():
-        parts[f"x_{part}"], parts[f"y_{part}"] = _read(builder, split)
+    parts = _remembered(builder)
     return ArrayDataset(
         name=name,
         class_names=tuple(builder.info.features["instrument"]["family"].names),
@@ -46,6 +48,22 @@ def load_notes(name, archives=None, data_dir=None):
         ),
         **parts,
     )
+
+
+def _remembered(builder):
+    """Returns the arrays of all parts; they are written beside the set."""
+    path = pathlib.Path(builder.data_dir) / f"log_mel_{SIZE}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    parts = {}
+    for split, part in SPLITS.items():
+        parts[f"x_{part}"], parts[f"y_{part}"] = _read(builder, split)
+    # Stand-ins of TFDS have no folder, and that of a set may belong to others.
+    if path.parent.is_dir():
+        with contextlib.suppress(OSError), atomic_write(path) as file:
+            np.savez_compressed(file, **parts)
+    return parts
 
 
 def _read(builder, split):

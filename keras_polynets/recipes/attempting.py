@@ -41,7 +41,9 @@ def attempt(recipe, path, *, test=True, train=True, trunk=None, verbose="auto"):
 def trunk_of(recipe):
     """Returns the recipe of the epochs before projection and attacks begin.
 
-    Runs that differ in what begins then can branch off one run of it.
+    Runs that differ in what begins then can branch off one run of it. The
+    section `adversarial` stays: its training has variables of its own, and
+    perhaps draws random numbers, before the attacks begin.
 
     Args:
         recipe: A `Recipe`.
@@ -72,10 +74,5 @@ def first_epochs(recipe, epochs):
     if whole or not 0 < epochs < recipe.epochs:
         return None
     return recipe.replace(
-        {
-            "projection": None,
-            "adversarial": None,
-            "epochs": epochs,
-            "evaluation": None,
-        }
+        {"projection": None, "epochs": epochs, "evaluation": None}
     )

@@ -65,7 +65,8 @@ class RunDirectory:
         """
         if self.config.exists() or self.backup.exists():
             return
-        for name in ("best", "backup", "history"):
+        # The backup last: where it is, all is.
+        for name in ("best", "history", "backup"):
             source, target = getattr(trunk, name), getattr(self, name)
             if source.exists():
                 with atomic_path(target) as aside:

@@ -210,6 +210,7 @@ def test_files_of_a_table(reported):
         r for r in rows if (r["attack"], r["method"]) == ("FGSM", "decay")
     )
     assert float(row["mean"]) == cell["mean"] and row["seeds"] == "2"
+    assert row["diverged"] == "0"
     text = (folder / "table" / "table.md").read_text()
     assert f"{cell['mean']:.4f} ± {cell['deviation']:.4f}" in text
     assert "- not run: NCP-4" in text
@@ -283,7 +284,7 @@ def test_sets_that_a_user_brings(name, tmp_path):
     assert report["rows"] and not report.get("missing")
 
 
-def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
+def test_bounds_of_layers_and_defences(tmp_path, monkeypatch, capsys):
     """Tables 16 and 17, from the same runs."""
     few = Method("Projection", "_projected", KEY, (2.0,))
     network = Network("PN-4", NETWORK.recipe, (PLAIN, few))
@@ -320,8 +321,14 @@ def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
     )
     assert again["rows"] == report["rows"]
     assert not (tmp_path / "empty").exists()
-    one_seed = "--seeds", "1"
+    # What was searched with other settings is no answer.
+    stale = json.loads((tmp_path / "a" / "table.json").read_text())
+    stale["search"]["recipe"]["epochs"] = 100
+    stale["search"]["chosen"]["output_map"] = 77.0
+    (tmp_path / "stale.json").write_text(json.dumps(stale))
+    one_seed = "--seeds", "1", "--known", str(tmp_path / "stale.json")
     _, report = run("all", tmp_path / "c", tmp_path / "runs", *one_seed)
+    assert report["search"]["chosen"] == layers["projection.layers"]
     cells = report["rows"][1]["cells"]
     for column in defence_table.COLUMNS:
         assert len(cells[column]["values"]) == 1
@@ -329,3 +336,12 @@ def test_bounds_of_layers_and_defences(tmp_path, monkeypatch):
     assert found["Median denoising"]["defence"] == "median filter, 3 × 3"
     accuracies = found["Median denoising"]["accuracies"]
     assert cells["Median denoising"]["values"] == [accuracies["fgsm:0.1"]]
+    known = "--seeds", "1", "--known", str(tmp_path / "c" / "table.json")
+    _, again = run("all", tmp_path / "d", tmp_path / "empty", *known)
+    assert again["rows"] == report["rows"]
+    assert not (tmp_path / "empty").exists()
+    # Without the weights there is nothing to measure a second seed with.
+    known = "--known", str(tmp_path / "a" / "table.json")
+    status, _ = run("all", tmp_path / "e", tmp_path / "empty", *known)
+    assert status == 1
+    assert "weights of a finished run" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Runs that branch off another, diverge or are missing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from keras_polynets.recipes import attempting
 from keras_polynets.recipes.attempting import attempt
 from keras_polynets.recipes.attempting import first_epochs
 from keras_polynets.recipes.attempting import trunk_of
+from keras_polynets.recipes.directory import RunDirectory
 
 
 @pytest.fixture
@@ -30,7 +32,18 @@ def recipe():
     )
 
 
-def test_a_branch_ends_as_the_whole_run(recipe, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"adversarial.warmup_epochs": 1},
+        {"adversarial.warmup_epochs": 1, "projection": None},
+        {"adversarial.warmup_epochs": 1, "jacobian.weight": 0.1},
+    ],
+    ids=str,
+)
+def test_a_branch_ends_as_the_whole_run(recipe, tmp_path, changes):
+    recipe = recipe.replace(changes)
     trunk = trunk_of(recipe)
     assert trunk.projection is None and trunk.epochs == 1
     attempt(trunk, tmp_path / "trunk", test=False, verbose=0)
@@ -40,6 +53,11 @@ def test_a_branch_ends_as_the_whole_run(recipe, tmp_path):
     whole = attempt(recipe, tmp_path / "whole", verbose=0)
     assert branch["test"] == whole["test"]
     assert branch["validation"] == whole["validation"]
+    ends = (
+        np.load(tmp_path / name / "backup.npz") for name in ("branch", "whole")
+    )
+    for ours, theirs in zip(*map(_arrays, ends), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     text = (tmp_path / "branch" / "log.txt").read_text()
     assert "going on at epoch 1, step 0" in text
     # A finished run is not begun again from another trunk.
@@ -49,19 +67,45 @@ def test_a_branch_ends_as_the_whole_run(recipe, tmp_path):
     assert again == branch
 
 
+def _arrays(backup):
+    """Returns the variables of a backup, in order."""
+    return [backup[name] for name in backup.files if name != "metadata"]
+
+
 def test_the_first_epochs(recipe):
     assert trunk_of(recipe.replace({"projection": None})) is None
     adversarial = recipe.replace(
         {"adversarial.warmup_epochs": 3, "epochs": 9, "jacobian.weight": 0.1}
     )
     trunk = trunk_of(adversarial.replace({"projection.start_epoch": 5}))
-    assert trunk.epochs == 3 and trunk.adversarial is None
+    assert trunk.epochs == 3 and trunk.adversarial == adversarial.adversarial
     assert trunk.jacobian == adversarial.jacobian
     assert first_epochs(recipe, 0) is first_epochs(recipe, 2) is None
     assert first_epochs(recipe, 1) == trunk_of(recipe)
     # Half a cosine ends with the last epoch.
     cosine = recipe.replace({"schedule.name": "cosine"})
     assert trunk_of(cosine) is None
+
+
+def test_a_branch_that_is_killed_at_its_beginning(tmp_path, monkeypatch):
+    trunk, branch = (RunDirectory(tmp_path / name) for name in ("a", "b"))
+    trunk.path.mkdir()
+    for path in (trunk.best, trunk.backup, trunk.history):
+        path.write_text(path.name)
+    copy, copies = shutil.copyfile, []
+
+    def copy_or_die(source, target):
+        copies.append(source)
+        if len(copies) == 3:
+            raise KeyboardInterrupt
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        branch.start_from(trunk)
+    branch.start_from(trunk)
+    for path in (branch.best, branch.backup, branch.history):
+        assert path.read_text() == path.name
 
 
 def test_what_is_not_trained_is_missing(recipe, tmp_path):

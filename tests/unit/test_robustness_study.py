@@ -1,0 +1,121 @@
+"""What a study of the robustness paper runs, says and draws, untrained."""
+
+import numpy as np
+import pytest
+
+from training import reproduce
+from training import robustness_figures
+from training import robustness_registry
+from training.robustness_registry import PLAIN
+from training.robustness_study import Method
+from training.robustness_study import Network
+from training.robustness_study import Study
+from training.robustness_tables import CLEAN
+from training.robustness_tables import RobustnessTable
+from training.tables import TABLES
+
+KEY = "projection.max_value"
+PROJECTION = Method("projection", "_projected", KEY, (0.5, 5.0))
+NETWORK = Network("PN-4", "pn4.fashion_mnist", (PLAIN, PROJECTION))
+TABLE = RobustnessTable(
+    "A table", (), (), (NETWORK,), {None: CLEAN, "fgsm:0.1": "FGSM"}
+)
+RUN = sorted(set(robustness_registry.TABLES) - {"robustness-figure9"})
+
+
+def study(tmp_path, *words):
+    arguments = reproduce.make_parser().parse_args(["table", *words])
+    return Study(tmp_path, arguments)
+
+
+def test_where_all_trials_diverged_so_does_the_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Study, "_record", lambda *args, **kwargs: {"diverged": "at once"}
+    )
+    measured = TABLE.measured(study(tmp_path), [NETWORK])
+    assert measured["rows"][0]["chosen"]["projection"] == {KEY: 0.5}
+    words = {row[1]: row for row in TABLE.rows(measured)}
+    assert words["FGSM"][2:] == ["diverged"] * 2
+
+
+def test_changes_of_a_projection_are_for_those_that_have_one(tmp_path):
+    found = study(
+        tmp_path, "--set", "projection.every=7", "--set", "batch_size=9"
+    )
+    plain = found.recipe(NETWORK, PLAIN, {})
+    assert plain.projection is None and plain.batch_size == 9
+    projected = found.recipe(NETWORK, PROJECTION, {KEY: 0.5})
+    assert projected.projection.every == 7
+    with pytest.raises(ValueError, match="recipe key"):
+        study(tmp_path, "--set", "projektion.every=7").recipe(
+            NETWORK, PLAIN, {}
+        )
+
+
+def test_a_method_has_its_color_in_every_panel():
+    pytest.importorskip("matplotlib")
+
+    def record(network, method, value, epochs, accuracy):
+        attacks = {"fgsm:0.1": accuracy / 2}
+        return {
+            "network": network,
+            "method": method,
+            "changes": {"key": value},
+            "recipe": {"seed": 0},
+            "epochs": epochs,
+            "validation": {"accuracy": accuracy, "attacks": attacks},
+        }
+
+    report = {
+        "rows": [
+            {"network": name, "chosen": {"a": {}, "b": {"key": 1}}}
+            for name in ("first", "second")
+        ],
+        "records": [
+            record("first", "b", 1, 5, 0.4),
+            record("first", "b", 2, 5, 0.3),
+            record("first", "b", 1, 20, 0.8),
+            record("second", "a", 1, 20, 0.5),
+            record("second", "b", 1, 20, 0.6),
+        ],
+    }
+    canvas = robustness_figures.draw_trials(report, "fgsm:0.1")
+    first, second = canvas.axes[:2]
+    lines = {line.get_label(): line for line in first.lines}
+    assert {"a", "b"} <= set(lines)
+    for line in second.lines:
+        if line.get_label() in lines:
+            assert line.get_color() == lines[line.get_label()].get_color()
+    # Short trials make no line with the run that followed.
+    np.testing.assert_allclose(sorted(lines["b"].get_xdata()), [0.3, 0.4])
+    (run,) = (x for x in first.lines if x.get_label().startswith("_"))
+    assert run.get_xdata() == [0.8]
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (1, "5,000 validation images under FGSM-0.1 alone"),
+        (10, "5,000 validation images by their clean accuracy"),
+        (14, "the set's own validation images under FGSM-0.1 alone"),
+        (16, "5,000 validation images under FGSM-0.01 alone"),
+        (17, "5,000 validation images under FGSM-0.01 alone"),
+    ],
+)
+def test_notes_say_what_chooses(number, words):
+    table = TABLES[f"robustness-table{number}"]
+    assert table.notes[0].endswith(words)
+
+
+def test_convolutional_networks_have_one_seed_everywhere():
+    for name in RUN:
+        table = TABLES[name]
+        found = [n for n in table.networks if n.recipe.startswith("pn_conv")]
+        assert {network.seeds for network in found} <= {1}
+        assert any("one seed" in note for note in table.notes) == bool(found)
+
+
+def test_a_figure_of_samples_has_no_recipe(tmp_path, capsys):
+    words = ["--output", str(tmp_path), "--set", "epochs=3"]
+    assert reproduce.main(["robustness-figure9", *words]) == 1
+    assert "data.archives alone. Received: epochs" in capsys.readouterr().err
