@@ -53,7 +53,8 @@ def test_program_from_images_to_table_and_figure(
             rate for rate, _ in denoise.TRIALS[name]
         ]
         best = max(trials, key=lambda trial: trial["psnr"])
-        assert condition["chosen"][name] == [best["rate"], best["factor"]]
+        for chosen in condition["chosen"].values():
+            assert chosen[name] == [best["rate"], best["factor"]]
     first, second = written["summary"]
     assert first["noisy"]["psnr"] > second["noisy"]["psnr"] + 3
     runs = condition["levels"]["60"]
@@ -185,3 +186,41 @@ def test_a_model_learns_to_remove_noise(small):
     before, _ = denoise.evaluate(None, clean, "gaussian", 25, seed=99)
     after, _ = denoise.evaluate(model, clean, "gaussian", 25, seed=99)
     assert after["psnr"] > before["psnr"] + 3
+
+
+def test_a_rate_at_which_a_seed_dies_is_passed_over(
+    small, tmp_path, monkeypatch
+):
+    pytest.importorskip("matplotlib")
+    best, second = denoise.TRIALS["quadratic"]
+
+    class Constant:
+        def __init__(self, value):
+            self.value = value
+
+        def predict(self, images, **kwargs):
+            return np.full_like(images, self.value)
+
+    class Dead:
+        def predict(self, images, **kwargs):
+            return images
+
+    def train(name, images, noise, level, trial, seed, budget):
+        if trial == best and seed == 1 and level == 60:
+            return Dead()
+        return Constant(0.3 if trial == best else 0.9)
+
+    monkeypatch.setattr(denoise, "train", train)
+    assert denoise.main(arguments(tmp_path)) == 0
+    written = json.loads((tmp_path / "denoising.json").read_text())
+    (condition,) = written["results"]
+    assert condition["chosen"]["60"]["quadratic"] == list(second)
+    assert condition["chosen"]["10"]["quadratic"] == list(best)
+    runs, noisy = (
+        condition["levels"]["60"][key] for key in ("quadratic", "noisy")
+    )
+    assert len({run["psnr"] for run in runs}) == 1
+    assert abs(runs[0]["psnr"] - noisy["psnr"]) > 1
+    names = {path.name for path in (tmp_path / "runs").glob("*60*seed-1.json")}
+    assert "Fashion-MNIST-poisson-60-quadratic-choice-2-seed-1.json" in names
+    assert "Fashion-MNIST-poisson-60-quadratic-seed-1.json" in names
