@@ -12,15 +12,15 @@ from keras_polynets import robustness
 from keras_polynets import zoo
 from keras_polynets.models import PolynomialNet
 from tests import weight_files
-from training import appendix_registry
-from training import figure_curves
 from training import reproduce
-from training.bound_figures import Networks
-from training.bound_figures import RandomFigure
-from training.rank_figure import RankFigure
-from training.steps_figure import Attacked
-from training.steps_figure import StepsFigure
 from training.tables import TABLES
+from training.tables import figure_curves
+from training.tables.robustness import appendix
+from training.tables.robustness.lifted_bounds import Networks
+from training.tables.robustness.lifted_bounds import RandomFigure
+from training.tables.robustness.ranks import RankFigure
+from training.tables.robustness.steps import Attacked
+from training.tables.robustness.steps import StepsFigure
 
 SAMPLE = ["--set", "data.name=fashion_mnist_sample"]
 WORDS = {"title": "A title", "claims": ("a claim",), "notes": ("a note",)}
@@ -270,7 +270,7 @@ def test_more_seeds_are_trained(tmp_path, monkeypatch):
 
 
 def test_figures_name_recipes_and_rows():
-    figures = appendix_registry.TABLES
+    figures = appendix.TABLES
     assert list(figures) == [f"robustness-figure{n}" for n in (4, 5, 6, 7)]
     assert figures.items() <= TABLES.items()
     assert recipes.load(figures["robustness-figure4"].projected).projection

@@ -11,23 +11,23 @@ from keras_polynets import data
 from keras_polynets import recipes
 from keras_polynets import robustness
 from keras_polynets import zoo
-from training import defence_table
 from training import defences
 from training import reproduce
-from training import robustness_registry
-from training.defence_table import DefenceTable
-from training.layer_bounds_table import LayerBoundsTable
-from training.robustness_registry import PLAIN
-from training.robustness_registry import SETS
-from training.robustness_study import MAIN_ATTACKS
-from training.robustness_study import Method
-from training.robustness_study import Network
-from training.robustness_study import Study
-from training.robustness_tables import CLEAN
-from training.robustness_tables import BoundsFigure
-from training.robustness_tables import RobustnessTable
-from training.robustness_tables import accuracy
 from training.tables import TABLES
+from training.tables.robustness import defences as defence_table
+from training.tables.robustness import registry
+from training.tables.robustness.accuracies import CLEAN
+from training.tables.robustness.accuracies import BoundsFigure
+from training.tables.robustness.accuracies import RobustnessTable
+from training.tables.robustness.accuracies import accuracy
+from training.tables.robustness.defences import DefenceTable
+from training.tables.robustness.layer_bounds import LayerBoundsTable
+from training.tables.robustness.registry import PLAIN
+from training.tables.robustness.registry import SETS
+from training.tables.robustness.study import MAIN_ATTACKS
+from training.tables.robustness.study import Method
+from training.tables.robustness.study import Network
+from training.tables.robustness.study import Study
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -230,7 +230,7 @@ def test_diverged_and_missing_runs():
     assert nothing["mean"] is None and nothing["seeds"] == 0
 
 
-RUN = sorted(set(robustness_registry.TABLES) - {"robustness-figure9"})
+RUN = sorted(set(registry.TABLES) - {"robustness-figure9"})
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -288,7 +288,7 @@ def test_bounds_of_layers_and_defences(tmp_path, monkeypatch, capsys):
     """Tables 16 and 17, from the same runs."""
     few = Method("Projection", "_projected", KEY, (2.0,))
     network = Network("PN-4", NETWORK.recipe, (PLAIN, few))
-    attacks = robustness_registry.FGSM
+    attacks = registry.FGSM
     candidates = ((5.0,), (1.0, 2.0), (5.0,), (5.0,), (0.5, 2.0))
     for name, kind in (("layers", LayerBoundsTable), ("all", DefenceTable)):
         table = kind(name, (), (), (network,), attacks, candidates=candidates)

@@ -13,14 +13,14 @@ from keras_polynets import zoo
 from keras_polynets.callbacks import Backup
 from keras_polynets.recipes import building
 from keras_polynets.recipes.directory import RunDirectory
-from training import prodpoly_tables
 from training import publish
 from training import reproduce
 from training import train
-from training.comparison_tables import ComparisonTable
-from training.comparison_tables import Figure
-from training.comparison_tables import Row
 from training.tables import TABLES
+from training.tables import prodpoly
+from training.tables.comparison import ComparisonTable
+from training.tables.comparison import Figure
+from training.tables.comparison import Row
 
 RECIPE = """
 model = "pn4"
@@ -229,7 +229,7 @@ def test_every_table_names_recipes_that_take_its_trials():
 
 
 def test_tables_print_the_numbers_that_recipes_cite():
-    for name, table in prodpoly_tables.TABLES.items():
+    for name, table in prodpoly.TABLES.items():
         for row in table.rows:
             model, tag = row.recipe.split(".")
             path = zoo.data_directory() / model / f"{tag}.toml"

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from training import reproduce
-from training import robustness_figures
-from training import robustness_registry
-from training.robustness_registry import PLAIN
-from training.robustness_study import Method
-from training.robustness_study import Network
-from training.robustness_study import Study
-from training.robustness_tables import CLEAN
-from training.robustness_tables import RobustnessTable
 from training.tables import TABLES
+from training.tables.robustness import plots
+from training.tables.robustness import registry
+from training.tables.robustness.accuracies import CLEAN
+from training.tables.robustness.accuracies import RobustnessTable
+from training.tables.robustness.registry import PLAIN
+from training.tables.robustness.study import Method
+from training.tables.robustness.study import Network
+from training.tables.robustness.study import Study
 
 KEY = "projection.max_value"
 PROJECTION = Method("projection", "_projected", KEY, (0.5, 5.0))
@@ -20,7 +20,7 @@ NETWORK = Network("PN-4", "pn4.fashion_mnist", (PLAIN, PROJECTION))
 TABLE = RobustnessTable(
     "A table", (), (), (NETWORK,), {None: CLEAN, "fgsm:0.1": "FGSM"}
 )
-RUN = sorted(set(robustness_registry.TABLES) - {"robustness-figure9"})
+RUN = sorted(set(registry.TABLES) - {"robustness-figure9"})
 
 
 def study(tmp_path, *words):
@@ -79,7 +79,7 @@ def test_a_method_has_its_color_in_every_panel():
             record("second", "b", 1, 20, 0.6),
         ],
     }
-    canvas = robustness_figures.draw_trials(report, "fgsm:0.1")
+    canvas = plots.draw_trials(report, "fgsm:0.1")
     first, second = canvas.axes[:2]
     lines = {line.get_label(): line for line in first.lines}
     assert {"a", "b"} <= set(lines)

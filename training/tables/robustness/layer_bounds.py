@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from training.robustness_study import WEAK
-from training.robustness_study import Method
-from training.robustness_study import path_of
-from training.robustness_tables import RobustnessTable
-from training.robustness_tables import study_of
-from training.table_text import known_report
+from training.tables.robustness.accuracies import RobustnessTable
+from training.tables.robustness.accuracies import study_of
+from training.tables.robustness.study import WEAK
+from training.tables.robustness.study import Method
+from training.tables.robustness.study import path_of
+from training.tables.text import known_report
 
 NAME = "Layer-wise bound"
 

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import itertools
 
-from training import figure_curves
-from training.paper_table import PaperTable
-from training.paper_table import check_rows
-from training.table_text import cell
-from training.table_text import share_of_epochs
+from training.tables import figure_curves
+from training.tables.paper_table import PaperTable
+from training.tables.paper_table import check_rows
+from training.tables.text import cell
+from training.tables.text import share_of_epochs
 
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 # "More than 20 steps change nothing" is measured from here on.

@@ -1,8 +1,8 @@
 """The tables of the papers on products of polynomials."""
 
-from training.comparison_tables import ComparisonTable
-from training.comparison_tables import Figure
-from training.comparison_tables import Row
+from training.tables.comparison import ComparisonTable
+from training.tables.comparison import Figure
+from training.tables.comparison import Row
 
 CURVES = "Test accuracy, mean and deviation over the seeds"
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from training.table_text import aligned
-from training.table_text import has_matplotlib
-from training.table_text import markdown
+from training.tables.text import aligned
+from training.tables.text import has_matplotlib
+from training.tables.text import markdown
 
 
 @dataclasses.dataclass(frozen=True)

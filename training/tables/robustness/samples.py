@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from training.paper_table import PaperTable
+from training.tables.paper_table import PaperTable
 
 COLUMNS = 8
 

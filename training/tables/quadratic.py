@@ -1,8 +1,8 @@
 """Tables and figures of the paper on quadratic networks."""
 
-from training.comparison_tables import ComparisonTable
-from training.comparison_tables import Figure
-from training.comparison_tables import Row
+from training.tables.comparison import ComparisonTable
+from training.tables.comparison import Figure
+from training.tables.comparison import Row
 
 RATES = tuple({"optimizer.learning_rate": rate} for rate in (0.1, 0.05, 0.2))
 

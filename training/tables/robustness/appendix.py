@@ -1,12 +1,12 @@
 """Figures 4 to 7 of the robustness paper, of its Appendix H.1 to H.3."""
 
-from training.bound_figures import Networks
-from training.bound_figures import RandomFigure
-from training.bound_figures import TrainingFigure
-from training.rank_figure import RankFigure
-from training.robustness_registry import PAPER
-from training.steps_figure import Attacked
-from training.steps_figure import StepsFigure
+from training.tables.robustness.lifted_bounds import Networks
+from training.tables.robustness.lifted_bounds import RandomFigure
+from training.tables.robustness.lifted_bounds import TrainingFigure
+from training.tables.robustness.ranks import RankFigure
+from training.tables.robustness.registry import PAPER
+from training.tables.robustness.steps import Attacked
+from training.tables.robustness.steps import StepsFigure
 
 TABLES = {
     "robustness-figure4": TrainingFigure(

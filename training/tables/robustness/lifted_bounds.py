@@ -8,10 +8,10 @@ import dataclasses
 import functools
 import itertools
 
-from training import figure_curves
-from training.paper_table import PaperTable
-from training.table_text import cell
-from training.table_text import share_of_epochs
+from training.tables import figure_curves
+from training.tables.paper_table import PaperTable
+from training.tables.text import cell
+from training.tables.text import share_of_epochs
 
 QUANTITIES = ("ratio", "ratio_without_constant", "theoretical", "algorithmic")
 

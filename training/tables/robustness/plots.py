@@ -11,7 +11,7 @@ def draw_bounds(report):
     Without projection the accuracy is a dashed line.
 
     Args:
-        report: That of `robustness_tables.BoundsFigure`, with a network.
+        report: That of `accuracies.BoundsFigure`, with a network.
     """
     canvas, panels = _panels(report)
     for network, axes in panels.items():
@@ -30,7 +30,7 @@ def draw_trials(report, attack):
     seed, on validation images; the run that the table has is filled.
 
     Args:
-        report: That of `robustness_tables.RobustnessTable`, with a network.
+        report: That of `accuracies.RobustnessTable`, with a network.
         attack: The attack that chooses, `None` for none.
     """
     canvas, panels = _panels(report)

@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 
-from training.table_text import aligned
-from training.table_text import cell
-from training.table_text import has_matplotlib
-from training.table_text import known_report
-from training.table_text import markdown
-from training.table_text import share_of_epochs
+from training.tables.text import aligned
+from training.tables.text import cell
+from training.tables.text import has_matplotlib
+from training.tables.text import known_report
+from training.tables.text import markdown
+from training.tables.text import share_of_epochs
 
 MISSING = "not run"
 

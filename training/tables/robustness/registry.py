@@ -2,20 +2,20 @@
 
 import dataclasses
 
-from training.defence_table import VALIDATION
-from training.defence_table import DefenceTable
-from training.layer_bounds_table import LayerBoundsTable
-from training.robustness_study import ATTACKS
-from training.robustness_study import FURTHER_ATTACKS
-from training.robustness_study import MAIN_ATTACKS
-from training.robustness_study import SELECTING
-from training.robustness_study import WEAK
-from training.robustness_study import Method
-from training.robustness_study import Network
-from training.robustness_tables import CLEAN
-from training.robustness_tables import BoundsFigure
-from training.robustness_tables import RobustnessTable
-from training.samples_figure import SamplesFigure
+from training.tables.robustness.accuracies import CLEAN
+from training.tables.robustness.accuracies import BoundsFigure
+from training.tables.robustness.accuracies import RobustnessTable
+from training.tables.robustness.defences import VALIDATION
+from training.tables.robustness.defences import DefenceTable
+from training.tables.robustness.layer_bounds import LayerBoundsTable
+from training.tables.robustness.samples import SamplesFigure
+from training.tables.robustness.study import ATTACKS
+from training.tables.robustness.study import FURTHER_ATTACKS
+from training.tables.robustness.study import MAIN_ATTACKS
+from training.tables.robustness.study import SELECTING
+from training.tables.robustness.study import WEAK
+from training.tables.robustness.study import Method
+from training.tables.robustness.study import Network
 
 PAPER = "Zhu et al., ICLR 2022"
 # Seven values for each method; of equal ones the first, the strictest, wins.

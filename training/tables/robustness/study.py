@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import pathlib
 
-from training.table_text import share_of_epochs
+from training.tables.text import share_of_epochs
 
 # The attack that chooses: the weakest of the paper's main table, so that the
 # stronger ones are not looked at before the end. The table of layer-wise bounds

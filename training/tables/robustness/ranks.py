@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from training import figure_curves
-from training.paper_table import PaperTable
-from training.paper_table import check_rows
-from training.table_text import cell
-from training.table_text import share_of_epochs
+from training.tables import figure_curves
+from training.tables.paper_table import PaperTable
+from training.tables.paper_table import check_rows
+from training.tables.text import cell
+from training.tables.text import share_of_epochs
 
 PARTS = {"training": "training accuracy (%)", "test": "test accuracy (%)"}
 

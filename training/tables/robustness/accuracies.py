@@ -3,13 +3,13 @@
 import csv
 import dataclasses
 
-from training import robustness_figures
-from training.paper_table import PaperTable
-from training.paper_table import check_rows
-from training.robustness_study import SELECTING
-from training.robustness_study import Study
-from training.table_text import cell
-from training.table_text import known_report
+from training.tables.paper_table import PaperTable
+from training.tables.paper_table import check_rows
+from training.tables.robustness import plots
+from training.tables.robustness.study import SELECTING
+from training.tables.robustness.study import Study
+from training.tables.text import cell
+from training.tables.text import known_report
 
 MISSING = "not run"
 CLEAN = "Clean"
@@ -24,7 +24,7 @@ class RobustnessTable(PaperTable):
     The numbers of the paper's cells are lost in the copies at hand.
 
     Args:
-        networks: Sequence of `robustness_study.Network`.
+        networks: Sequence of `study.Network`.
         attacks: Dictionary from an attack to its name in the paper; `None`
             stands for none.
         selecting: The attack under which the validation images choose among
@@ -105,7 +105,7 @@ class RobustnessTable(PaperTable):
         """Returns what every trial gives up for what it gains."""
         if not report["rows"]:
             return None
-        return robustness_figures.draw_trials(report, self.selecting)
+        return plots.draw_trials(report, self.selecting)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ class BoundsFigure(PaperTable):
     """The accuracy against the bound of the projection.
 
     Args:
-        networks: Sequence of `robustness_study.Network` with two methods, none
+        networks: Sequence of `study.Network` with two methods, none
             and one of values of `projection.max_value`.
         attacks: As those of `RobustnessTable`.
     """
@@ -173,7 +173,7 @@ class BoundsFigure(PaperTable):
         """Returns the accuracies against the bound."""
         if not report["rows"]:
             return None
-        return robustness_figures.draw_bounds(report)
+        return plots.draw_bounds(report)
 
 
 def accuracy(runs, attack):

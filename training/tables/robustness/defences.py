@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from training import figure_curves
-from training.layer_bounds_table import LayerBoundsTable
-from training.robustness_tables import study_of
-from training.table_text import known_report
+from training.tables import figure_curves
+from training.tables.robustness.accuracies import study_of
+from training.tables.robustness.layer_bounds import LayerBoundsTable
+from training.tables.text import known_report
 
 COLUMNS = ("Gaussian denoising", "Median denoising", "Guided denoising")
 VALIDATION = 1000
