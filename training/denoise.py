@@ -64,8 +64,8 @@ TRIALS = {
 }
 # Seeds of training are smaller, so that no noise is met twice.
 TUNING_SEED, VALIDATION_SEED, TEST_SEED = 1_000, 1_001, 1_002
-# Decibels: a network that changes less has died.
-NOTHING = 0.01
+# Decibels: a network that gains or loses less has died.
+NOTHING = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
