@@ -18,25 +18,22 @@ OPTIONS = ("epochs", "known", "overrides", "rows", "runs", "scale", "seeds")
 
 
 @dataclasses.dataclass(frozen=True)
-class RobustnessTable(PaperTable):
-    """A table of accuracies: networks and attacks against methods.
+class StudiedTable(PaperTable):
+    """A table or a figure of the runs of a `Study`.
 
-    The numbers of the paper's cells are lost in the copies at hand.
+    Subclasses have `examine(study)`, which runs what they need of it and
+    returns the report.
 
     Args:
         networks: Sequence of `study.Network`.
         attacks: Dictionary from an attack to its name in the paper; `None`
             stands for none.
-        selecting: The attack under which the validation images choose among
-            the values of a method, or `None` for none.
     """
 
     networks: tuple
     attacks: dict
-    selecting: str | None = SELECTING
 
-    options = (*OPTIONS, "tune")
-    first_number = 2
+    options = OPTIONS
 
     def run(self, arguments, folder):
         """Runs the table as the arguments of the program say.
@@ -48,7 +45,35 @@ class RobustnessTable(PaperTable):
         Returns:
             The report, a dictionary.
         """
-        study = study_of(self, arguments, folder)
+        check_rows(arguments, [network.name for network in self.networks])
+        if any(text.startswith("epochs=") for text in arguments.overrides):
+            raise ValueError(
+                "Say --epochs N instead of --set epochs=N: it moves the start "
+                "of projection and attacks in proportion."
+            )
+        runs = arguments.runs or folder / "runs"
+        known = known_report(arguments.known).get("records", ())
+        return self.examine(Study(runs, arguments, known))
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessTable(StudiedTable):
+    """A table of accuracies: networks and attacks against methods.
+
+    The numbers of the paper's cells are lost in the copies at hand.
+
+    Args:
+        selecting: The attack under which the validation images choose among
+            the values of a method, or `None` for none.
+    """
+
+    selecting: str | None = SELECTING
+
+    options = (*OPTIONS, "tune")
+    first_number = 2
+
+    def examine(self, study):
+        """Returns the report, a dictionary."""
         return self.measured(study, self.networks)
 
     def measured(self, study, networks):
@@ -109,31 +134,15 @@ class RobustnessTable(PaperTable):
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundsFigure(PaperTable):
+class BoundsFigure(StudiedTable):
     """The accuracy against the bound of the projection.
 
-    Args:
-        networks: Sequence of `study.Network` with two methods, none
-            and one of values of `projection.max_value`.
-        attacks: As those of `RobustnessTable`.
+    Each network has two methods, none and one of values of
+    `projection.max_value`.
     """
 
-    networks: tuple
-    attacks: dict
-
-    options = OPTIONS
-
-    def run(self, arguments, folder):
-        """Runs the figure as the arguments of the program say.
-
-        Args:
-            arguments: Those of `training.reproduce`.
-            folder: `pathlib.Path` of the results.
-
-        Returns:
-            The report, a dictionary.
-        """
-        study = study_of(self, arguments, folder)
+    def examine(self, study):
+        """Returns the report, a dictionary."""
         rows = []
         for network in self.networks:
             plain, projected = network.methods
@@ -196,20 +205,6 @@ def accuracy(runs, attack):
     counts = {"seeds": len(values), "diverged": len(runs) - len(values)}
     found = spread(values) or {"values": [], "mean": None, "deviation": None}
     return found | counts
-
-
-def study_of(table, arguments, folder):
-    """Returns the runs of a table, a `Study`."""
-    check_rows(arguments, [network.name for network in table.networks])
-    if any(text.startswith("epochs=") for text in arguments.overrides):
-        raise ValueError(
-            "Say --epochs N instead of --set epochs=N: it moves the start of "
-            "projection and attacks in proportion."
-        )
-    runs = arguments.runs or folder / "runs"
-    return Study(
-        runs, arguments, known_report(arguments.known).get("records", ())
-    )
 
 
 def _report(table, study, rows, notes=()):

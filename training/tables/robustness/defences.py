@@ -3,7 +3,6 @@
 import dataclasses
 
 from training.tables import figure_curves
-from training.tables.robustness.accuracies import study_of
 from training.tables.robustness.layer_bounds import LayerBoundsTable
 from training.tables.text import known_report
 
@@ -21,24 +20,15 @@ class DefenceTable(LayerBoundsTable):
     defences.
     """
 
-    def run(self, arguments, folder):
-        """Runs the table as the arguments of the program say.
-
-        Args:
-            arguments: Those of `training.reproduce`.
-            folder: `pathlib.Path` of the results.
-
-        Returns:
-            The report, a dictionary.
-        """
+    def examine(self, study):
+        """Returns the report, a dictionary."""
         from keras_polynets.recipes.comparing import spread
 
-        report = super().run(arguments, folder)
-        study = study_of(self, arguments, folder)
-        known = known_report(arguments.known).get("defences", ())
+        report = super().examine(study)
+        known = known_report(study.arguments.known).get("defences", ())
         runs = [
             self._remembered(study, number, known)
-            for number in range(arguments.seeds)
+            for number in range(study.arguments.seeds)
         ]
         counts = {"seeds": len(runs), "diverged": 0}
         for attack, row in zip(self.attacks, report["rows"], strict=True):

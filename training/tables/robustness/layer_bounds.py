@@ -3,7 +3,6 @@
 import dataclasses
 
 from training.tables.robustness.accuracies import RobustnessTable
-from training.tables.robustness.accuracies import study_of
 from training.tables.robustness.study import WEAK
 from training.tables.robustness.study import Method
 from training.tables.robustness.study import path_of
@@ -27,17 +26,8 @@ class LayerBoundsTable(RobustnessTable):
     selecting: str | None = WEAK
     candidates: tuple | None = None
 
-    def run(self, arguments, folder):
-        """Runs the table as the arguments of the program say.
-
-        Args:
-            arguments: Those of `training.reproduce`.
-            folder: `pathlib.Path` of the results.
-
-        Returns:
-            The report, a dictionary.
-        """
-        study = study_of(self, arguments, folder)
+    def examine(self, study):
+        """Returns the report, a dictionary."""
         found = self.search(study)
         networks = self.networks
         if found is not None:
