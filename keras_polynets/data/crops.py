@@ -1,9 +1,12 @@
 """Decoded crops of streamed images, as ImageNet is trained and tested."""
 
+import os
+
 import numpy as np
 
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.data.batches import Order
+from keras_polynets.data.batches import untuned
 
 # The crops of one image in an evaluation.
 CROPS = (1, 10)
@@ -83,9 +86,9 @@ class CroppedBatches(Order):
         tf = _import_tensorflow()
         end = np.iinfo("int64").max
         steps = tf.data.Dataset.range(self.first_step, end)
-        read = steps.map(self._read, tf.data.AUTOTUNE, deterministic=True)
-        decoded = read.map(self._crop, tf.data.AUTOTUNE, deterministic=True)
-        return decoded.prefetch(2)
+        threads = os.cpu_count() or 1
+        decoded = steps.map(self._read, threads).map(self._crop, threads)
+        return untuned(decoded.prefetch(2), threads)
 
     def _read(self, step):
         import tensorflow as tf
@@ -196,8 +199,9 @@ def evaluation_batches(source, batch_size, size=224, resize=256, crops=1):
         return image, tf.reshape(label, ())
 
     indices = tf.data.Dataset.range(len(source))
-    decoded = indices.map(decode, tf.data.AUTOTUNE, deterministic=True)
-    return decoded.batch(batch_size).prefetch(2)
+    threads = os.cpu_count() or 1
+    decoded = indices.map(decode, threads).batch(batch_size)
+    return untuned(decoded.prefetch(2), threads)
 
 
 def _import_tensorflow():

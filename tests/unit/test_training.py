@@ -70,6 +70,51 @@ def test_blocks_equal_single_steps():
     assert [batch for batch, _ in ends] == 3 * [3, 7, 11]
 
 
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 3])
+def test_arrays_are_read_as_keras_reads_them(steps_per_execution):
+    ours = make("test_pn", steps_per_execution, jit_compile=False)
+    plain = keras.Sequential([ours])
+    plain.compile(loss=ours.loss, metrics=["accuracy"])
+    ours.compile(loss=ours.loss, metrics=["accuracy"])
+    for x, y in ((X, Y), (X.astype("float64"), keras.ops.array(Y))):
+        for batch_size in (None, 8, 75, 100):
+            found = ours.evaluate(x, y, batch_size, verbose=0)
+            expected = plain.evaluate(x, y, batch_size, verbose=0)
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+            np.testing.assert_allclose(
+                ours.predict(x, batch_size, verbose=0),
+                plain.predict(x, batch_size, verbose=0),
+                rtol=1e-5,
+            )
+    weights = np.linspace(0, 1, 75)
+    np.testing.assert_allclose(
+        ours.evaluate(X, Y, sample_weight=weights, steps=2, verbose=0),
+        plain.evaluate(X, Y, sample_weight=weights, steps=2, verbose=0),
+        rtol=1e-5,
+    )
+    with pytest.raises(ValueError, match="cardinality"):
+        ours.evaluate(X, Y[:-1], verbose=0)
+
+
+def test_no_thread_tunes_what_fit_and_evaluate_read(monkeypatch):
+    model, tuned = make(steps_per_execution=5, jit_compile=False), []
+    strategy = type(model.distribute_strategy)
+    distribute = strategy.experimental_distribute_dataset
+
+    def noted(self, dataset, *args):
+        tuned.append(dataset.options().autotune.enabled)
+        return distribute(self, dataset, *args)
+
+    monkeypatch.setattr(strategy, "experimental_distribute_dataset", noted)
+    model.fit(X, Y, 8, epochs=2, validation_data=(X, Y), verbose=0)
+    model.evaluate(X, Y, verbose=0)
+    model.predict(X, verbose=0)
+    assert tuned == [False] * 4
+    # Keras's own adapter, as a control of the test.
+    model.fit(X, Y, 8, shuffle=False, verbose=0)
+    assert tuned[4] is not False
+
+
 def test_starts_inside_an_epoch():
     whole, parts = make(), make()
     whole.fit(batches(), epochs=2, verbose=0)
