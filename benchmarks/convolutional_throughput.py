@@ -152,6 +152,7 @@ def trainer(name, changes, steps, with_products=True):
     import numpy as np
 
     from keras_polynets import analysis
+    from keras_polynets import data
     from keras_polynets import zoo
 
     model = source = zoo.load(name, weights=None, **changes)
@@ -167,15 +168,14 @@ def trainer(name, changes, steps, with_products=True):
     shape = (steps * BATCH_SIZE, *model.input_shape[1:])
     x = generator.uniform(-1, 1, shape).astype("float32")
     y = generator.integers(0, model.output_shape[-1], len(x))
+    batches = data.Batches(x, y, BATCH_SIZE, seed=0).dataset()
 
     def train(epochs):
         return measuring.epoch_seconds(
-            model, x, epochs, y=y, batch_size=BATCH_SIZE
+            model, batches, epochs, steps_per_epoch=steps
         )
 
-    train.parameters = sum(
-        w.size for w in map(np.array, model.trainable_weights)
-    )
+    train.parameters = sum(w.numpy().size for w in model.trainable_weights)
     train.work = analysis.summary(model).multiply_adds
     return train
 
