@@ -92,6 +92,27 @@ def test_a_method_has_its_color_in_every_panel():
     assert run.get_xdata() == [0.8]
 
 
+def test_a_network_without_a_bound_yet_has_no_panel():
+    pytest.importorskip("matplotlib")
+    figure = TABLES["robustness-figure2"]
+
+    def row(network, bound, *values):
+        found = {"values": values, "mean": None, "deviation": None}
+        if values:
+            found |= {"mean": np.mean(values), "deviation": np.std(values)}
+        accuracies = {"Clean": found if bound != 2 else None}
+        return {"network": network, "bound": bound, "accuracies": accuracies}
+
+    waiting = [row("waiting", None, 0.9), row("waiting", 1), row("waiting", 2)]
+    assert figure.draw({"rows": []}) is None
+    assert figure.draw({"rows": waiting}) is None
+    found = [row("found", None, 0.9), row("found", 1, 0.7, 0.8)]
+    canvas = figure.draw({"rows": waiting + found})
+    assert [axes.get_title("left") for axes in canvas.axes] == ["found"]
+    (line,) = canvas.axes[0].containers
+    np.testing.assert_allclose(line[0].get_xydata(), [[1, 0.75]])
+
+
 @pytest.mark.parametrize(
     "number, words",
     [

@@ -180,9 +180,14 @@ class BoundsFigure(StudiedTable):
 
     def draw(self, report):
         """Returns the accuracies against the bound."""
-        if not report["rows"]:
-            return None
-        return plots.draw_bounds(report)
+        bounded = {
+            row["network"]
+            for row in report["rows"]
+            if row["bound"] is not None
+            and any(f and f["values"] for f in row["accuracies"].values())
+        }
+        rows = [row for row in report["rows"] if row["network"] in bounded]
+        return plots.draw_bounds({"rows": rows}) if rows else None
 
 
 def accuracy(runs, attack):
