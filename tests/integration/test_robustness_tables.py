@@ -46,14 +46,19 @@ NETWORK = Network(
 OTHER = Network("NCP-4", "ncp4.fashion_mnist", (PLAIN, PROJECTION))
 ATTACKS = {None: CLEAN, "fgsm:0.1": "FGSM"}
 TABLE = RobustnessTable(
-    "A table", ("a claim",), ("a note",), (NETWORK, OTHER), ATTACKS
+    title="A table",
+    claims=("a claim",),
+    notes=("a note",),
+    networks=(NETWORK, OTHER),
+    attacks=ATTACKS,
 )
 FIGURE = BoundsFigure(
-    "A figure",
-    ("a claim",),
-    (),
-    (Network("PN-4", NETWORK.recipe, (PLAIN, PROJECTION), NETWORK.changes),),
-    ATTACKS,
+    title="A figure",
+    claims=("a claim",),
+    networks=(
+        Network("PN-4", NETWORK.recipe, (PLAIN, PROJECTION), NETWORK.changes),
+    ),
+    attacks=ATTACKS,
 )
 SETTINGS = (
     "data.name=fashion_mnist_sample",
@@ -291,7 +296,13 @@ def test_bounds_of_layers_and_defences(tmp_path, monkeypatch, capsys):
     attacks = registry.FGSM
     candidates = ((5.0,), (1.0, 2.0), (5.0,), (5.0,), (0.5, 2.0))
     for name, kind in (("layers", LayerBoundsTable), ("all", DefenceTable)):
-        table = kind(name, (), (), (network,), attacks, candidates=candidates)
+        table = kind(
+            title=name,
+            claims=(),
+            networks=(network,),
+            attacks=attacks,
+            candidates=candidates,
+        )
         monkeypatch.setitem(TABLES, name, table)
     monkeypatch.setattr(defence_table, "VALIDATION", 100)
     monkeypatch.setattr(defences, "GAUSSIAN", ((3, 1.0),))

@@ -193,9 +193,10 @@ def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
     arguments = ["rates", "--seeds", "2", "--output", str(tmp_path)]
     arguments += ["--set", "projection=", "--set", "evaluation="]
     assert reproduce.main([*arguments, "--rows", "trials"]) == 0
-    text = capsys.readouterr().out
-    assert "tuned, learning_rate 0.0001: not run" in text
-    assert "tuned  not run" in text and "trials  not run" not in text
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["tuned", "learning_rate", "0.0001", "not", "run"] in lines
+    assert ["trials", "learning_rate", "0.0001", "not", "run"] not in lines
+    assert "tuned" in {line[0] for line in lines if line[1:3] == ["not", "run"]}
     assert reproduce.main(arguments) == 0
     text = capsys.readouterr().out
     report = json.loads((tmp_path / "table.json").read_text())
@@ -212,6 +213,9 @@ def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
     arguments[4] = str(tmp_path / "elsewhere")
     assert reproduce.main([*arguments, *known]) == 0
     assert expected in capsys.readouterr().out
+    (tmp_path / "table.json").write_text('{"rows": [1], "records": []}')
+    assert reproduce.main([*arguments, *known]) == 1
+    assert "table.json of a table of this kind" in capsys.readouterr().err
 
 
 def test_every_table_names_recipes_that_take_its_trials():

@@ -18,7 +18,10 @@ KEY = "projection.max_value"
 PROJECTION = Method("projection", "_projected", KEY, (0.5, 5.0))
 NETWORK = Network("PN-4", "pn4.fashion_mnist", (PLAIN, PROJECTION))
 TABLE = RobustnessTable(
-    "A table", (), (), (NETWORK,), {None: CLEAN, "fgsm:0.1": "FGSM"}
+    title="A table",
+    claims=(),
+    networks=(NETWORK,),
+    attacks={None: CLEAN, "fgsm:0.1": "FGSM"},
 )
 RUN = sorted(set(registry.TABLES) - {"robustness-figure9"})
 
@@ -34,7 +37,7 @@ def test_where_all_trials_diverged_so_does_the_cell(tmp_path, monkeypatch):
     )
     measured = TABLE.measured(study(tmp_path), [NETWORK])
     assert measured["rows"][0]["chosen"]["projection"] == {KEY: 0.5}
-    words = {row[1]: row for row in TABLE.rows(measured)}
+    words = {row[1]: row for row in TABLE.table(measured)}
     assert words["FGSM"][2:] == ["diverged"] * 2
 
 
@@ -104,10 +107,10 @@ def test_a_network_without_a_bound_yet_has_no_panel():
         return {"network": network, "bound": bound, "accuracies": accuracies}
 
     waiting = [row("waiting", None, 0.9), row("waiting", 1), row("waiting", 2)]
-    assert figure.draw({"rows": []}) is None
-    assert figure.draw({"rows": waiting}) is None
+    assert not figure.draw({"rows": []})
+    assert not figure.draw({"rows": waiting})
     found = [row("found", None, 0.9), row("found", 1, 0.7, 0.8)]
-    canvas = figure.draw({"rows": waiting + found})
+    canvas = figure.draw({"rows": waiting + found})["figure"]
     assert [axes.get_title("left") for axes in canvas.axes] == ["found"]
     (line,) = canvas.axes[0].containers
     np.testing.assert_allclose(line[0].get_xydata(), [[1, 0.75]])

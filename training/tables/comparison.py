@@ -3,11 +3,9 @@
 import dataclasses
 import itertools
 
-from training.tables.text import aligned
+from training.tables.paper_table import PaperTable
 from training.tables.text import cell
-from training.tables.text import has_matplotlib
-from training.tables.text import known_report
-from training.tables.text import markdown
+from training.tables.text import known_part
 from training.tables.text import share_of_epochs
 
 MISSING = "not run"
@@ -54,25 +52,22 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True)
-class ComparisonTable:
-    """A table that compares recipes.
+class ComparisonTable(PaperTable):
+    """A table that compares recipes, and one of the trials that tuned them.
 
     Args:
-        title: What the table shows.
         rows: Sequence of `Row`.
         paper_column: What the paper's numbers are.
-        claims: What the paper's text says of the table.
         figures: Dictionary from the stem of a file to a `Figure`.
         tuning_share: The share of the epochs that trials last.
     """
 
-    title: str
     rows: tuple
     paper_column: str
-    claims: tuple
     figures: dict
     tuning_share: float = 1.0
 
+    first_number = 2
     options = (
         "epochs",
         "known",
@@ -101,15 +96,13 @@ class ComparisonTable:
             folder,
             seeds=arguments.seeds,
             train=arguments.rows,
-            known=known_report(arguments.known).get("rows"),
+            known=known_part(arguments.known, "rows", dict),
         )
-        return {
-            "title": self.title,
-            "paper_column": self.paper_column,
-            "claims": self.claims,
-            "paper": {row.name: row.paper for row in self.rows},
-            "rows": found,
-        }
+        return self.report(
+            paper_column=self.paper_column,
+            paper={row.name: row.paper for row in self.rows},
+            rows=found,
+        )
 
     def _contender(self, row, arguments):
         from keras_polynets import recipes
@@ -125,82 +118,57 @@ class ComparisonTable:
             row.folds,
         )
 
-    def write(self, folder, report):
-        """Writes the table and its figures, and returns their names."""
-        from keras_polynets._files import atomic_write
+    def tables(self, report):
+        """Returns the table of the rows, and that of their trials."""
+        found = [self.table(report), trials(report)]
+        return [rows for rows in found if len(rows) > 1]
 
-        with atomic_write(folder / "table.md", "w") as file:
-            file.write(page(report))
-        written = ["table.md"]
-        for stem, figure in self.figures.items():
-            curves = collect(figure, report["rows"])
-            if curves and has_matplotlib():
-                draw(figure, curves, folder / f"{stem}.png")
-                written.append(f"{stem}.png")
-        return written
-
-    def text(self, report):
-        """Returns the table, the paper's side and ours."""
-        return "\n".join(
+    def table(self, report):
+        """Returns what was measured on the test set as rows of words."""
+        rows = [
             [
-                report["title"],
                 "",
-                *aligned(table(report)),
-                "",
-                *(trial_lines(report)),
-                "The paper's text says:",
-                *(f"- {claim}" for claim in report["claims"]),
+                "chosen",
+                "parameters",
+                report["paper_column"],
+                "test accuracy (%)",
+                "seeds",
+                "seconds a run",
             ]
-        )
-
-
-def table(report):
-    """Returns the table of a report: a list of rows of words."""
-    rows = [
-        [
-            "",
-            "parameters",
-            report["paper_column"],
-            "test accuracy (%)",
-            "seeds",
-            "seconds a run",
-            "chosen",
         ]
-    ]
-    for name, found in report["rows"].items():
-        done = [run for run in found["runs"] if "missing" not in run]
-        if found["runs"] or found["chosen"] is None:
-            rows.append(
-                [
-                    name,
-                    _parameters(found),
-                    report["paper"][name] or "not available",
-                    _accuracy(done),
-                    str(len(done)),
-                    _seconds(done),
-                    _changes(found["chosen"]),
-                ]
-            )
-    return rows
+        for name, found in report["rows"].items():
+            done = [run for run in found["runs"] if "missing" not in run]
+            if found["runs"] or found["chosen"] is None:
+                rows.append(
+                    [
+                        name,
+                        _changes(found["chosen"]),
+                        _parameters(found),
+                        report["paper"][name] or "not available",
+                        _accuracy(done),
+                        str(len(done)),
+                        _seconds(done),
+                    ]
+                )
+        return rows
+
+    def draw(self, report):
+        """Returns the figures of which there are curves."""
+        curves = {
+            stem: collect(figure, report["rows"])
+            for stem, figure in self.figures.items()
+        }
+        return {
+            stem: draw(self.figures[stem], found)
+            for stem, found in curves.items()
+            if found
+        }
 
 
-def trial_lines(report):
-    """Returns what the trials of each row reached on the validation images."""
-    lines = ["Validation accuracy of the trials (%):"]
-    for name, found in report["rows"].items():
-        for trial in found["trials"]:
-            lines.append(
-                f"  {name}, {_changes(trial['changes'])}: "
-                f"{_outcome(trial, 'validation')}"
-            )
-    return [*lines, ""] if len(lines) > 1 else []
-
-
-def page(report):
-    """Returns the tables of a report as Markdown."""
-    lines = [f"# {report['title']}", ""]
-    lines.append(markdown(table(report), "lrrrrrl"))
-    trials = [
+def trials(report):
+    """Returns what trials reached on the validation images, rows of words."""
+    head = ["row", "trial", "epochs", "validation accuracy (%)"]
+    return [head] + [
         [
             name,
             _changes(trial["changes"]),
@@ -210,10 +178,6 @@ def page(report):
         for name, found in report["rows"].items()
         for trial in found["trials"]
     ]
-    if trials:
-        head = ["row", "trial", "epochs", "validation accuracy (%)"]
-        lines += ["", markdown([head, *trials], "llrr")]
-    return "\n".join(lines) + "\n"
 
 
 def _parameters(found):
@@ -272,28 +236,27 @@ def collect(figure, rows):
     return curves
 
 
-def draw(figure, curves, path):
-    """Draws the curves of a figure, several as their mean and deviation."""
+def draw(figure, curves):
+    """Returns the curves of a figure, several as their mean and deviation."""
     import numpy as np
 
     from keras_polynets import _figures
 
-    with _figures.style():
-        canvas = _figures.figure(6.4, 4.2)
-        axes = canvas.subplots()
-        for color, (label, found) in zip(
-            itertools.cycle(_figures.COLORS), curves.items(), strict=False
-        ):
-            values = 100 * np.asarray(found)
-            epochs = np.arange(1, values.shape[1] + 1)
-            mean, deviation = values.mean(axis=0), np.full(len(epochs), np.nan)
-            if len(values) > 1:
-                deviation = values.std(axis=0, ddof=1)
-            line = {"marker": "o", "color": color, "label": label}
-            _figures.band(axes, epochs, mean, deviation, **line)
-        part = "Validation" if figure.part == "trials" else "Test"
-        axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
-        axes.set_title(figure.title, loc="left")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(loc="lower right")
-    _figures.save(canvas, path)
+    canvas = _figures.figure(6.4, 4.2)
+    axes = canvas.subplots()
+    for color, (label, found) in zip(
+        itertools.cycle(_figures.COLORS), curves.items(), strict=False
+    ):
+        values = 100 * np.asarray(found)
+        epochs = np.arange(1, values.shape[1] + 1)
+        mean, deviation = values.mean(axis=0), np.full(len(epochs), np.nan)
+        if len(values) > 1:
+            deviation = values.std(axis=0, ddof=1)
+        line = {"marker": "o", "color": color, "label": label}
+        _figures.band(axes, epochs, mean, deviation, **line)
+    part = "Validation" if figure.part == "trials" else "Test"
+    axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
+    axes.set_title(figure.title, loc="left")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right")
+    return canvas

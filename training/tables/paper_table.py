@@ -7,13 +7,13 @@ from training.tables.text import has_matplotlib
 from training.tables.text import markdown
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PaperTable:
     """A table or a figure of a paper.
 
     Subclasses have `run(arguments, folder)`, which returns a report; and
-    `rows(report)`, the table as rows of words, with numbers from column
-    `first_number` on. `options` are the options of the program that they take.
+    `table(report)`, its numbers as rows of words, from column `first_number`
+    on. `options` are the options of the program that they take.
 
     Args:
         title: What it shows.
@@ -23,14 +23,18 @@ class PaperTable:
 
     title: str
     claims: tuple
-    notes: tuple
+    notes: tuple = ()
 
     options = ()
     first_number = 1
 
+    def tables(self, report):
+        """Returns the tables of a report, each a list of rows of words."""
+        return [self.table(report)]
+
     def draw(self, report):
-        """Returns the figure of a report, `None` where there is none."""
-        return None
+        """Returns the figures of a report, a dictionary from their stems."""
+        return {}
 
     def report(self, *notes, **parts):
         """Returns a report: the words of the table and what was found.
@@ -43,7 +47,7 @@ class PaperTable:
         return words | {"notes": [*self.notes, *notes]} | parts
 
     def write(self, folder, report):
-        """Writes the table and its figure, and returns their names.
+        """Writes the tables and the figures, and returns their names.
 
         Args:
             folder: `pathlib.Path` of the results.
@@ -52,26 +56,28 @@ class PaperTable:
         from keras_polynets import _figures
         from keras_polynets._files import atomic_write
 
-        rows = self.rows(report)
-        sides = "".join(
-            "lr"[number >= self.first_number] for number in range(len(rows[0]))
-        )
-        lines = [f"# {report['title']}", "", markdown(rows, sides), ""]
+        lines = [f"# {report['title']}", ""]
+        for rows in self.tables(report):
+            words = min(self.first_number, len(rows[0]))
+            sides = "l" * words + "r" * (len(rows[0]) - words)
+            lines += [markdown(rows, sides), ""]
         lines += remarks(report)
         with atomic_write(folder / "table.md", "w") as file:
             file.write("\n".join(lines) + "\n")
+        written = ["table.md"]
         if not has_matplotlib():
-            return ["table.md"]
+            return written
         with _figures.style():
-            canvas = self.draw(report)
-        if canvas is None:
-            return ["table.md"]
-        _figures.save(canvas, folder / "figure.png")
-        return ["table.md", "figure.png"]
+            for stem, canvas in self.draw(report).items():
+                _figures.save(canvas, folder / f"{stem}.png")
+                written.append(f"{stem}.png")
+        return written
 
     def text(self, report):
-        """Returns the table and what is to be said of it."""
-        lines = [report["title"], "", *aligned(self.rows(report)), ""]
+        """Returns the tables and what is to be said of them."""
+        lines = [report["title"], ""]
+        for rows in self.tables(report):
+            lines += [*aligned(rows), ""]
         return "\n".join(lines + remarks(report))
 
 

@@ -66,7 +66,13 @@ def _plain_table(title, column, rows, claims):
     rows = tuple(Row(*row[:2], paper=row[2]) for row in rows)
     names = tuple(row.name for row in rows)
     figures = {"test_curves": Figure(CURVES, names, "runs")}
-    return ComparisonTable(title, rows, column, claims, figures)
+    return ComparisonTable(
+        title=title,
+        rows=rows,
+        paper_column=column,
+        claims=claims,
+        figures=figures,
+    )
 
 
 TABLES = {

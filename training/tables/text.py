@@ -32,16 +32,28 @@ def markdown(rows, alignment=None):
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rest))
 
 
-def known_report(path):
-    """Returns a report from before, an empty one without a path.
+def known_part(path, name, kind):
+    """Returns a part of a report from before, an empty one without a path.
 
     Args:
         path: Path of a `table.json`, or `None`.
+        name: The name of the part.
+        kind: Its type, `dict` or `list`.
+
+    Raises:
+        ValueError: If the report is that of a table of another kind.
     """
     if path is None:
-        return {}
+        return kind()
     with open(path, encoding="utf-8") as file:
-        return json.load(file)
+        report = json.load(file)
+    part = report.get(name) or kind() if isinstance(report, dict) else None
+    if not isinstance(part, kind):
+        raise ValueError(
+            f"--known {path} is no report of such a table: its {name!r} are "
+            "of another form. Give the table.json of a table of this kind."
+        )
+    return part
 
 
 def cell(value, scale=1.0, digits=4):

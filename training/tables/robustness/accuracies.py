@@ -9,7 +9,7 @@ from training.tables.robustness import plots
 from training.tables.robustness.study import SELECTING
 from training.tables.robustness.study import Study
 from training.tables.text import cell
-from training.tables.text import known_report
+from training.tables.text import known_part
 
 MISSING = "not run"
 CLEAN = "Clean"
@@ -52,7 +52,7 @@ class StudiedTable(PaperTable):
                 "of projection and attacks in proportion."
             )
         runs = arguments.runs or folder / "runs"
-        known = known_report(arguments.known).get("records", ())
+        known = known_part(arguments.known, "records", list)
         return self.examine(Study(runs, arguments, known))
 
 
@@ -101,7 +101,7 @@ class RobustnessTable(StudiedTable):
             for attack, name in self.attacks.items()
         ]
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the table as rows of words."""
         found = report["rows"]
         methods = list(found[0]["cells"]) if found else []
@@ -129,8 +129,8 @@ class RobustnessTable(StudiedTable):
     def draw(self, report):
         """Returns what every trial gives up for what it gains."""
         if not report["rows"]:
-            return None
-        return plots.draw_trials(report, self.selecting)
+            return {}
+        return {"figure": plots.draw_trials(report, self.selecting)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ class BoundsFigure(StudiedTable):
             ]
         return _report(self, study, rows)
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the numbers as rows of words."""
         found = report["rows"]
         names = list(found[0]["accuracies"]) if found else []
@@ -187,7 +187,7 @@ class BoundsFigure(StudiedTable):
             and any(f and f["values"] for f in row["accuracies"].values())
         }
         rows = [row for row in report["rows"] if row["network"] in bounded]
-        return plots.draw_bounds({"rows": rows}) if rows else None
+        return {"figure": plots.draw_bounds(rows)} if rows else {}
 
 
 def accuracy(runs, attack):

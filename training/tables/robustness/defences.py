@@ -4,7 +4,7 @@ import dataclasses
 
 from training.tables import figure_curves
 from training.tables.robustness.layer_bounds import LayerBoundsTable
-from training.tables.text import known_report
+from training.tables.text import known_part
 
 COLUMNS = ("Gaussian denoising", "Median denoising", "Guided denoising")
 VALIDATION = 1000
@@ -25,7 +25,7 @@ class DefenceTable(LayerBoundsTable):
         from keras_polynets.recipes.comparing import spread
 
         report = super().examine(study)
-        known = known_report(study.arguments.known).get("defences", ())
+        known = known_part(study.arguments.known, "defences", list)
         runs = [
             self._remembered(study, number, known)
             for number in range(study.arguments.seeds)

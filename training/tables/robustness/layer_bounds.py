@@ -6,7 +6,7 @@ from training.tables.robustness.accuracies import RobustnessTable
 from training.tables.robustness.study import WEAK
 from training.tables.robustness.study import Method
 from training.tables.robustness.study import path_of
-from training.tables.text import known_report
+from training.tables.text import known_part
 
 NAME = "Layer-wise bound"
 
@@ -56,8 +56,8 @@ class LayerBoundsTable(RobustnessTable):
         method = next(m for m in network.methods if m.tag == "_projected")
         recipe = study.recipe(network, method, method.trials()[0])
         facts = {"recipe": recipe.portable().to_dict()}
-        known = known_report(study.arguments.known).get("search")
-        if known is not None and facts.items() <= known.items():
+        known = known_part(study.arguments.known, "search", dict)
+        if known and facts.items() <= known.items():
             return known
         folder = study.folder / path_of(recipe)
         folder = folder.with_name(f"layers-{folder.name}")

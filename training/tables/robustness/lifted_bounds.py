@@ -97,7 +97,7 @@ class TrainingFigure(PaperTable):
             found[f"bound {bound:g}"] = scaled(changed, share)
         return found
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the table: the ratio after some of the epochs."""
         last = report["epochs"]
         epochs = sorted({max(1, round(last * q / 4)) for q in range(5)})
@@ -140,7 +140,7 @@ class TrainingFigure(PaperTable):
         axes.set(xlabel="Epoch", ylabel="Theoretical / algorithmic bound")
         axes.set_title("PN-4 on Fashion-MNIST", loc="left")
         axes.legend()
-        return canvas
+        return {"figure": canvas}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +260,7 @@ class RandomFigure(PaperTable):
             draws=draws,
         )
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the table: a row for each panel and order."""
         rows = [["ratio", *(f"rank {rank}" for rank in report["ranks"])]]
         for panel in report["panels"]:
@@ -298,7 +298,7 @@ class RandomFigure(PaperTable):
             axes.set_ylim(top=1)
             axes.legend()
         panels[0].set_ylabel("Theoretical / algorithmic bound")
-        return canvas
+        return {"figure": canvas}
 
 
 def _cell(found):

@@ -5,19 +5,17 @@ import math
 import numpy as np
 
 
-def draw_bounds(report):
+def draw_bounds(rows):
     """Draws the test accuracy against the bound, a panel a network.
 
     Without projection the accuracy is a dashed line.
 
     Args:
-        report: That of `accuracies.BoundsFigure`, with a network.
+        rows: Those of a report of `accuracies.BoundsFigure`, at least one.
     """
-    canvas, panels = _panels(report)
+    canvas, panels = _panels(rows)
     for network, axes in panels.items():
-        _bounds_panel(
-            axes, [r for r in report["rows"] if r["network"] == network]
-        )
+        _bounds_panel(axes, [r for r in rows if r["network"] == network])
         axes.set(xscale="log", xlabel="bound of the projection", ylim=(0, 1))
     _label(canvas, panels, "test accuracy")
     return canvas
@@ -33,7 +31,7 @@ def draw_trials(report, attack):
         report: That of `accuracies.RobustnessTable`, with a network.
         attack: The attack that chooses, `None` for none.
     """
-    canvas, panels = _panels(report)
+    canvas, panels = _panels(report["rows"])
     for network, axes in panels.items():
         row = next(r for r in report["rows"] if r["network"] == network)
         _trials_panel(axes, _trials(report, network), row["chosen"], attack)
@@ -42,11 +40,11 @@ def draw_trials(report, attack):
     return canvas
 
 
-def _panels(report):
+def _panels(rows):
     """Returns a figure and its panels, by the network that they show."""
     from keras_polynets import _figures
 
-    networks = list(dict.fromkeys(row["network"] for row in report["rows"]))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
     columns = min(len(networks), 3)
     lines = math.ceil(len(networks) / columns)
     size = 1.6 + 3.0 * columns, 1.2 + 2.7 * lines

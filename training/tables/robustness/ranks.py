@@ -61,7 +61,7 @@ class RankFigure(PaperTable):
                 curves[name] = _curves(runs)
         return self.report(ranks=ranks, seeds=arguments.seeds, curves=curves)
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the table: a row for each model and rank."""
         head = ["", "rank", "parameters", *PARTS.values(), "runs"]
         rows = [head]
@@ -100,7 +100,7 @@ class RankFigure(PaperTable):
                 )
         panels[0].set_ylabel("Accuracy (%)")
         panels[0].legend()
-        return canvas
+        return {"figure": canvas}
 
 
 def _contender(name, recipe, rank, arguments):

@@ -145,7 +145,14 @@ def _table(number, what, networks, attacks, claims, **kwargs):
         *_notes(networks),
         *kwargs.pop("notes", ()),
     )
-    return kind(title, claims, notes, networks, attacks, **kwargs)
+    return kind(
+        title=title,
+        claims=claims,
+        notes=notes,
+        networks=networks,
+        attacks=attacks,
+        **kwargs,
+    )
 
 
 def _notes(networks):
@@ -162,7 +169,13 @@ def _figure(number, what, names, attacks, claims=INTERMEDIATE, **kwargs):
     title = f"{PAPER}, Figure {number}: {what}"
     drawn = curves(names, **kwargs)
     notes = ("the dashed lines are without projection", *_notes(drawn))
-    return BoundsFigure(title, claims, notes, drawn, attacks)
+    return BoundsFigure(
+        title=title,
+        claims=claims,
+        notes=notes,
+        networks=drawn,
+        attacks=attacks,
+    )
 
 
 TABLES = {
@@ -291,10 +304,12 @@ TABLES = {
         ),
     ),
     "robustness-figure9": SamplesFigure(
-        f"{PAPER}, Figure 9: images of the sets",
-        (),
-        ("the letters are turned upright: the set holds them transposed",),
-        {
+        title=f"{PAPER}, Figure 9: images of the sets",
+        claims=(),
+        notes=(
+            "the letters are turned upright: the set holds them transposed",
+        ),
+        sets={
             "mnist": "MNIST",
             "fashion_mnist": "Fashion-MNIST",
             "kmnist": "K-MNIST",

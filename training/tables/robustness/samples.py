@@ -60,7 +60,7 @@ class SamplesFigure(PaperTable):
             )
         return self.report(rows=rows)
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the sizes of the sets as rows of words."""
         words = [["set", "training images", "test images"]]
         return words + [
@@ -80,4 +80,4 @@ class SamplesFigure(PaperTable):
             row["set"]: dict(enumerate(row["labels"], 1))
             for row in report["rows"]
         }
-        return image_grid(images, captions=captions)
+        return {"figure": image_grid(images, captions=captions)}

@@ -96,7 +96,7 @@ class StepsFigure(PaperTable):
                 rows.append(_row(row, seeds))
         return self.report(epsilon=EPSILON, steps=self.steps, rows=rows)
 
-    def rows(self, report):
+    def table(self, report):
         """Returns the table: a row for each model and step size."""
         steps = report["steps"]
         last = steps[-1]
@@ -135,7 +135,7 @@ class StepsFigure(PaperTable):
         panels[0].set_ylabel(f"Accuracy (%), ε = {report['epsilon']:g}")
         panels[0].set_ylim(0, 100)
         _figures.legend_below(canvas, panels[0])
-        return canvas
+        return {"figure": canvas}
 
 
 class _Seed:
