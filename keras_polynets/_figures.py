@@ -1,12 +1,21 @@
 """What all figures share: their style, and how they are made and saved."""
 
+import itertools
 import pathlib
 
 from keras_polynets._files import atomic_path
 
-# Okabe and Ito's colours, told apart with every kind of colour vision.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+# Okabe and Ito's colours, told apart with every kind of colour vision; grey.
+COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#555555",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -42,6 +51,14 @@ def figure(width, height):
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def looks():
+    """Yields keyword arguments of lines, a color and a marker, endlessly."""
+    for color, marker in zip(
+        itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=True
+    ):
+        yield {"color": color, "marker": marker}
 
 
 def legend_below(canvas, axes):

@@ -104,18 +104,14 @@ def accuracy_against_epsilon(accuracies, path=None, *, attack="attack"):
     with _figures.style():
         figure = _figures.figure(5.2, 3.6)
         axes = figure.subplots()
-        for color, marker, (label, points) in zip(
-            itertools.cycle(_figures.COLORS),
-            itertools.cycle(_figures.MARKERS),
-            accuracies.items(),
-            strict=False,
+        for look, (label, points) in zip(
+            _figures.looks(), accuracies.items(), strict=False
         ):
             epsilons = sorted(points)
             axes.plot(
                 epsilons,
                 [100 * points[epsilon] for epsilon in epsilons],
-                color=color,
-                marker=marker,
+                **look,
                 label=label,
                 clip_on=False,
                 zorder=3,

@@ -116,6 +116,22 @@ def test_a_network_without_a_bound_yet_has_no_panel():
     np.testing.assert_allclose(line[0].get_xydata(), [[1, 0.75]])
 
 
+def test_every_attack_of_a_figure_is_drawn():
+    pytest.importorskip("matplotlib")
+    figure = TABLES["robustness-figure14"]
+    found = {"values": [0.5], "mean": 0.5, "deviation": None}
+    names = list(figure.attacks.values())
+    assert len(names) == 7
+    rows = [
+        {"network": "a", "bound": 1, "accuracies": dict.fromkeys(names, found)}
+    ]
+    canvas = figure.draw({"rows": rows})["figure"]
+    lines = [container[0] for container in canvas.axes[0].containers]
+    assert [c.get_label() for c in canvas.axes[0].containers] == names
+    looks = {(line.get_color(), line.get_marker()) for line in lines}
+    assert len(looks) == 7
+
+
 @pytest.mark.parametrize(
     "number, words",
     [

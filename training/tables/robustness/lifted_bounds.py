@@ -285,14 +285,15 @@ class RandomFigure(PaperTable):
             axes.set_title(panel["title"], loc="left")
             axes.set(xlabel="Hidden rank", xticks=report["ranks"])
             axes.set_xticklabels(report["ranks"])
-            for number, (name, found) in enumerate(panel["curves"].items()):
+            for look, (name, found) in zip(
+                _figures.looks(), panel["curves"].items(), strict=False
+            ):
                 figure_curves.plot(
                     axes,
                     report["ranks"],
                     found["ratio"],
-                    color=_figures.COLORS[number % len(_figures.COLORS)],
-                    marker=_figures.MARKERS[number % len(_figures.MARKERS)],
                     label=name,
+                    **look,
                 )
             # No ratio is above 1.
             axes.set_ylim(top=1)

@@ -69,8 +69,8 @@ def _label(canvas, panels, text):
 def _bounds_panel(axes, rows):
     from keras_polynets import _figures
 
-    for color, marker, name in zip(
-        _figures.COLORS, _figures.MARKERS, rows[0]["accuracies"], strict=False
+    for look, name in zip(
+        _figures.looks(), rows[0]["accuracies"], strict=False
     ):
         found = [(row["bound"], row["accuracies"][name]) for row in rows]
         found = [(b, f) for b, f in found if f and f["mean"] is not None]
@@ -79,15 +79,18 @@ def _bounds_panel(axes, rows):
             [bound for bound, _ in curve],
             [f["mean"] for _, f in curve],
             [f["deviation"] or 0.0 for _, f in curve],
-            fmt=f"{marker}-",
+            fmt="-",
             capsize=2,
-            color=color,
             label=name,
+            **look,
         )
         for bound, f in found:
             if bound is None:
                 axes.axhline(
-                    f["mean"], color=color, linestyle="--", linewidth=0.8
+                    f["mean"],
+                    color=look["color"],
+                    linestyle="--",
+                    linewidth=0.8,
                 )
 
 
@@ -107,9 +110,7 @@ def _trials_panel(axes, trials, chosen, attack):
     from keras_polynets import _figures
 
     # A method has its color in every panel, with or without trials.
-    for color, marker, method in zip(
-        _figures.COLORS, _figures.MARKERS, chosen, strict=False
-    ):
+    for look, method in zip(_figures.looks(), chosen, strict=False):
         records = trials.get(method, [])
         epochs = [record["epochs"] for record in records]
         # Trials may be shorter than runs.
@@ -117,18 +118,15 @@ def _trials_panel(axes, trials, chosen, attack):
         points = [_point(record, attack) for record in tried]
         axes.plot(
             *np.reshape(sorted(points, reverse=True), (-1, 2)).T,
-            f"{marker}-",
-            color=color,
             label=method,
             linewidth=1.0,
             markerfacecolor="white",
+            **look,
         )
         for record in records:
             is_run = record["epochs"] == max(epochs)
             if is_run and record["changes"] == chosen[method]:
-                axes.plot(
-                    *_point(record, attack), marker, color=color, markersize=6
-                )
+                axes.plot(*_point(record, attack), **look, markersize=6)
 
 
 def _point(record, attack):

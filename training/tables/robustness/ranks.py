@@ -88,15 +88,16 @@ class RankFigure(PaperTable):
             axes.set(xlabel="Hidden rank", xticks=report["ranks"])
             axes.set_xticklabels(report["ranks"])
             axes.set_title(f"{part.capitalize()} set", loc="left")
-            for number, (name, found) in enumerate(report["curves"].items()):
+            for look, (name, found) in zip(
+                _figures.looks(), report["curves"].items(), strict=False
+            ):
                 figure_curves.plot(
                     axes,
                     report["ranks"],
                     found[part],
                     scale=100,
-                    color=_figures.COLORS[number],
-                    marker=_figures.MARKERS[number],
                     label=name,
+                    **look,
                 )
         panels[0].set_ylabel("Accuracy (%)")
         panels[0].legend()
