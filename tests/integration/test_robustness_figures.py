@@ -244,6 +244,9 @@ def test_accuracy_by_steps(tmp_path, monkeypatch):
         assert clean > max(expected)
     monkeypatch.setattr(robustness, "robust_accuracy", None)
     assert run("steps", tmp_path, *options) == report
+    # Where the data lie does not matter.
+    options += ["--set", f"data.archives={tmp_path}"]
+    assert run("steps", tmp_path, *options) == report
 
 
 @on_tensorflow

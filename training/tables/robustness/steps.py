@@ -157,11 +157,14 @@ class _Seed:
         recipe = recipes.load(row.recipe, arguments.overrides)
         recipe = scaled(recipe, share_of_epochs(recipe, arguments))
         recipe = recipe.replace({"seed": recipe.seed + number})
-        self.row, self.published = row, recipe == original
+        self.row, self.published = row, recipe.portable() == original
         self.recipe = recipe.replace({"evaluation.attacks": []})
         name = row.name.lower().replace(", ", "-")
         self.directory = RunDirectory(folder / name / f"seed-{recipe.seed}")
-        self.directory.claim(self.recipe)
+        # No run of published weights depends on where the data lie.
+        self.directory.claim(
+            self.recipe.portable() if self.published else self.recipe
+        )
         self.measures = row.name in (arguments.rows or [row.name])
         given = arguments.images
         self.images = row.images if given is None else given
