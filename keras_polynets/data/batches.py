@@ -161,20 +161,23 @@ class Batches(Order):
             )
             return epoch, tf.ensure_shape(indices, (len(self.x),))
 
-        def batches_of_epoch(epoch, indices):
+        def blocks_of_epoch(epoch, indices):
             first = tf.where(epoch == first_epoch, first_in_epoch, 0)
             steps = tf.data.Dataset.range(
                 tf.cast(first, tf.int64), self.steps_per_epoch, block
             )
-            return steps.map(lambda step: batch(indices, step))
+            return steps.map(lambda step: chosen(indices, step))
 
-        def batch(indices, step):
+        def chosen(indices, step):
             first = step * self.batch_size
-            chosen = indices[first : first + block * self.batch_size]
-            return tf.gather(x, chosen), tf.gather(y, chosen)
+            return indices[first : first + block * self.batch_size]
+
+        def batch(indices, tensors):
+            return tuple(tf.gather(t, indices) for t in tensors)
 
         epochs = tf.data.Dataset.counter(first_epoch).map(order).prefetch(1)
-        return _prefetched(epochs.flat_map(batches_of_epoch), block)
+        blocks = epochs.flat_map(blocks_of_epoch)
+        return _prefetched(_of_tensors(blocks, (x, y), batch), block)
 
 
 def ordered(arrays, batch_size):
@@ -195,11 +198,23 @@ def ordered(arrays, batch_size):
             for t in tensors
         ]
 
-    def batch(first):
+    def batch(first, tensors):
         return tuple(t[first : first + batch_size] for t in tensors)
 
     firsts = tf.data.Dataset.range(0, len(arrays[0]), batch_size)
-    return untuned(firsts.map(batch).prefetch(2))
+    return untuned(_of_tensors(firsts, tensors, batch).prefetch(2))
+
+
+def _of_tensors(dataset, tensors, function):
+    """Maps elements of a dataset together with tensors.
+
+    A function that captured the tensors would hold them in a cycle of
+    references, until Python looks for such.
+    """
+    import tensorflow as tf
+
+    tensors = tf.data.Dataset.from_tensors(tuple(tensors)).repeat()
+    return tf.data.Dataset.zip((dataset, tensors)).map(function)
 
 
 def untuned(dataset, threads=1):

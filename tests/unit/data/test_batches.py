@@ -1,12 +1,20 @@
 """Batches addressed by (seed, global step)."""
 
+import gc
 import itertools
+import os
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
 from keras_polynets.data import Batches
+from keras_polynets.data.batches import ordered
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset"
+)
 
 X = np.random.default_rng(0).integers(0, 256, (103, 4, 4, 1), np.uint8)
 Y = np.arange(103, dtype="int32")
@@ -99,9 +107,7 @@ def test_any_targets_and_a_second_stream():
         np.testing.assert_array_equal(x, X[batches.indices(0)])
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="needs tf.data"
-)
+@on_tensorflow
 def test_dataset_is_infinite_typed_and_deterministic():
     import tensorflow as tf
 
@@ -160,9 +166,7 @@ def test_bad_step():
 
 
 @pytest.mark.parametrize("first_step", [0, 3, 12])
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="blocks are TensorFlow's"
-)
+@on_tensorflow
 def test_blocks_are_the_batches_of_one_epoch_joined(first_step):
     batches = Batches(X, Y, 11, seed=2, first_step=first_step)
     left = 10 - first_step % 10
@@ -176,3 +180,36 @@ def test_blocks_are_the_batches_of_one_epoch_joined(first_step):
     assert len(blocks[0][1]) == min(
         44, len(np.concatenate([y for _, y in single[:left]]))
     )
+
+
+def shuffled(x, y):
+    return Batches(x, y, 8, seed=0).dataset(2)
+
+
+def in_order(x, y):
+    return ordered((x, y), 8)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("make", [shuffled, in_order])
+def test_data_are_freed_with_their_dataset(make):
+    statm = pathlib.Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("reads the memory that is in use from Linux")
+
+    def megabytes():
+        pages = int(statm.read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    x, y = np.zeros((5_000, 1_000), "float32"), np.zeros(5_000, "int32")
+    gc.collect()
+    gc.disable()
+    try:
+        next(iter(make(x, y)))
+        before = megabytes()
+        for _ in range(8):
+            next(iter(make(x, y)))
+        # An array has 20 MB.
+        assert megabytes() - before < 60
+    finally:
+        gc.enable()
