@@ -34,8 +34,10 @@ def attempt(recipe, path, *, test=True, train=True, trunk=None, verbose="auto"):
     try:
         return run(recipe, path, verbose, test=test)
     except FloatingPointError as error:
-        directory.write_divergence(str(error))
-        return {"diverged": str(error)}
+        # Reports travel; where the run lies is of this machine.
+        message = str(error).replace(repr(str(directory.path)), "its folder")
+        directory.write_divergence(message)
+        return {"diverged": message}
 
 
 def trunk_of(recipe):
