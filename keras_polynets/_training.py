@@ -43,7 +43,16 @@ class BlockTraining:
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        **kwargs,
+    ):
         """Trains the model, see `keras.Model.fit`.
 
         Args:
@@ -51,9 +60,11 @@ class BlockTraining:
             y: As in Keras.
             batch_size: As in Keras.
             epochs: As in Keras.
+            verbose: As in Keras.
+            callbacks: As in Keras.
             **kwargs: As in Keras.
         """
-        kwargs["epochs"] = epochs
+        kwargs |= {"epochs": epochs, "verbose": verbose, "callbacks": callbacks}
         self._order_validation(batch_size, kwargs)
         if isinstance(x, Batches):
             if y is not None or batch_size is not None:
@@ -62,12 +73,13 @@ class BlockTraining:
                     "arguments `y` and `batch_size` out."
                 )
             return self._fit_batches(x, kwargs)
-        if _are_arrays(x, y) and _is_plain(kwargs):
+        if _are_arrays(x, y) and len(x) and _is_plain(kwargs):
             size = batch_size or 32
             steps = -(-len(x) // size)
             if self._takes_blocks(epochs * steps) or self._takes_batches(steps):
-                batches = Batches(x, y, size, int(np.random.randint(2**31)))
-                kwargs.setdefault("validation_batch_size", batch_size)
+                if kwargs.get("validation_batch_size") is None:
+                    kwargs["validation_batch_size"] = batch_size
+                batches = Batches(x, y, size, _drawn_seed())
                 return self._fit_batches(batches, kwargs)
         return super().fit(x, y, batch_size, **kwargs)
 
@@ -78,25 +90,34 @@ class BlockTraining:
         batch_size=None,
         verbose="auto",
         sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
         **kwargs,
     ):
         """Returns the loss and the metrics, see `keras.Model.evaluate`."""
         # In `fit` Keras has made an iterator of the data already.
         cached = kwargs.get("_use_cached_eval_dataset")
         if sample_weight is None and not cached:
-            x, y, batch_size = self._ordered(
-                x, y, batch_size, kwargs.get("steps")
-            )
+            x, y, batch_size = self._ordered(x, y, batch_size, steps)
         return super().evaluate(
-            x, y, batch_size, verbose, sample_weight, **kwargs
+            x,
+            y,
+            batch_size,
+            verbose,
+            sample_weight,
+            steps,
+            callbacks,
+            return_dict,
+            **kwargs,
         )
 
-    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
         """Returns the outputs as arrays, see `keras.Model.predict`."""
-        x, _, batch_size = self._ordered(
-            x, None, batch_size, kwargs.get("steps")
-        )
-        return super().predict(x, batch_size, verbose, **kwargs)
+        x, _, batch_size = self._ordered(x, None, batch_size, steps)
+        return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def make_train_function(self, force=False):
         """Makes the function that trains for one execution, as in Keras."""
@@ -108,13 +129,14 @@ class BlockTraining:
 
     def _fit_batches(self, batches, kwargs):
         first = batches.first_step % batches.steps_per_epoch
-        if first and "steps_per_epoch" not in kwargs:
+        if first and not kwargs.get("steps_per_epoch"):
             raise ValueError(
                 f"The batches begin at step {first} of an epoch of "
                 f"{batches.steps_per_epoch}. Train to the end of that epoch "
                 f"first: steps_per_epoch={batches.steps_per_epoch - first}."
             )
-        kwargs = {"steps_per_epoch": batches.steps_per_epoch} | kwargs
+        if not kwargs.get("steps_per_epoch"):
+            kwargs["steps_per_epoch"] = batches.steps_per_epoch
         kwargs["shuffle"] = False
         epochs = kwargs["epochs"] - kwargs.get("initial_epoch", 0)
         if not self._takes_blocks(epochs * kwargs["steps_per_epoch"]):
@@ -148,6 +170,7 @@ class BlockTraining:
         if (
             self._reads_itself()
             and steps is None
+            and (batch_size is None or batch_size > 0)
             and _are_arrays(*arrays)
             and len({len(a) for a in arrays}) == 1
         ):
@@ -233,17 +256,27 @@ def _block_function(model, batch_size):
 
 
 def _are_arrays(*values):
+    """Whether values are arrays: not variables, sparse or ragged tensors."""
     return all(
-        (isinstance(v, np.ndarray) or ops.is_tensor(v)) and len(v.shape)
+        (isinstance(v, np.ndarray) or ops.is_tensor(v))
+        and hasattr(v, "__len__")
+        and len(v.shape)
         for v in values
     )
+
+
+def _drawn_seed():
+    """Returns a seed from TensorFlow's generator, as Keras shuffles with."""
+    import tensorflow as tf
+
+    return int(tf.random.uniform((), maxval=2**31 - 1, dtype="int32"))
 
 
 def _is_plain(kwargs):
     """Whether `fit` is to shuffle whole, unweighted arrays."""
     weights = (kwargs.get(k) for k in ("class_weight", "sample_weight"))
     return (
-        kwargs.get("shuffle", True)
+        kwargs.get("shuffle", True) is True
         and not kwargs.get("validation_split")
         and not kwargs.get("steps_per_epoch")
         and all(w is None for w in weights)

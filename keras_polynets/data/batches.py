@@ -33,6 +33,8 @@ class Order:
         self.batch_size = batch_size
         self.seed = seed
         self.first_step = first_step
+        # Without `self`, which neither a cache nor TensorFlow is to hold.
+        self._permutation = functools.partial(permutation, size, seed)
         self._order = functools.lru_cache(maxsize=1)(self._permutation)
 
     @property
@@ -57,9 +59,11 @@ class Order:
         first = step * self.batch_size
         return self._order(epoch)[first : first + self.batch_size]
 
-    def _permutation(self, epoch):
-        bits = np.random.Philox(key=np.array([self.seed, epoch], np.uint64))
-        return np.random.Generator(bits).permutation(self.size)
+
+def permutation(size, seed, epoch):
+    """Returns the order of an epoch, see `Order`."""
+    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64))
+    return np.random.Generator(bits).permutation(size)
 
 
 class Batches(Order):

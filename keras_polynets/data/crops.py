@@ -86,7 +86,7 @@ class CroppedBatches(Order):
         tf = _import_tensorflow()
         end = np.iinfo("int64").max
         steps = tf.data.Dataset.range(self.first_step, end)
-        threads = os.cpu_count() or 1
+        threads = _threads()
         decoded = steps.map(self._read, threads).map(self._crop, threads)
         return untuned(decoded.prefetch(2), threads)
 
@@ -199,9 +199,14 @@ def evaluation_batches(source, batch_size, size=224, resize=256, crops=1):
         return image, tf.reshape(label, ())
 
     indices = tf.data.Dataset.range(len(source))
-    threads = os.cpu_count() or 1
+    threads = _threads()
     decoded = indices.map(decode, threads).batch(batch_size)
     return untuned(decoded.prefetch(2), threads)
+
+
+def _threads():
+    # Each holds a batch of images or two.
+    return min(os.cpu_count() or 1, 16)
 
 
 def _import_tensorflow():

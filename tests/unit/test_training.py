@@ -144,10 +144,55 @@ def test_arrays_train_on_every_example_in_an_order_of_the_seed():
     assert_same_weights(fast, slow)
 
 
+def test_arguments_are_in_the_order_of_keras():
+    model = make(jit_compile=False)
+    model.compile(loss=model.loss, optimizer="sgd", metrics=["accuracy"])
+    model.fit(X, Y, 75, 2, 0, [])
+    found = model.evaluate(X, Y, 25, 0, None, 1, [], True)
+    expected = model.evaluate(X[:25], Y[:25], 25, return_dict=True, verbose=0)
+    assert found == pytest.approx(expected)
+    assert len(model.predict(X, 25, 0, 2, [])) == 50
+    with pytest.raises(ValueError, match="-75"):
+        model.predict(X, -1)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [None, 0])
+def test_no_steps_per_epoch_are_all(steps_per_epoch):
+    model = make(jit_compile=False, steps_per_execution=2)
+    model.fit(X, Y, 8, verbose=0, steps_per_epoch=steps_per_epoch)
+    assert int(model.optimizer.iterations) == 10
+
+
+def test_variables_and_sparse_tensors_are_for_keras():
+    import tensorflow as tf
+
+    model = make(jit_compile=False)
+    expected = model.predict(X, verbose=0)
+    for x in (tf.Variable(X), keras.Variable(X)):
+        np.testing.assert_allclose(
+            model.predict(x, verbose=0), expected, rtol=1e-5
+        )
+
+
+def test_seeds_of_tensorflow_shuffle():
+    import tensorflow as tf
+
+    def run(seed):
+        model = make(jit_compile=False, steps_per_execution=1)
+        tf.random.set_seed(seed)
+        model.fit(X, Y, 8, verbose=0)
+        return model
+
+    first = run(3)
+    assert_same_weights(first, run(3))
+    assert not np.allclose(first.get_weights()[0], run(4).get_weights()[0])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         {"shuffle": False},
+        {"shuffle": "batch"},
         {"sample_weight": np.linspace(0, 1, 75)},
         {"class_weight": {0: 1.0, 1: 0.0, 2: 5.0}},
         {"validation_split": 0.2, "shuffle": False},
