@@ -32,13 +32,14 @@ def markdown(rows, alignment=None):
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rest))
 
 
-def known_part(path, name, kind):
+def known_part(path, name, kind, needed=True):
     """Returns a part of a report from before, an empty one without a path.
 
     Args:
         path: Path of a `table.json`, or `None`.
         name: The name of the part.
         kind: Its type, `dict` or `list`.
+        needed: Whether all reports of such tables have it.
 
     Raises:
         ValueError: If the report is that of a table of another kind.
@@ -47,7 +48,9 @@ def known_part(path, name, kind):
         return kind()
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
-    part = report.get(name) or kind() if isinstance(report, dict) else None
+    part = report.get(name) if isinstance(report, dict) else None
+    if part is None and not needed:
+        return kind()
     if not isinstance(part, kind):
         raise ValueError(
             f"--known {path} is no report of such a table: its {name!r} are "

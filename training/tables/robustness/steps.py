@@ -157,13 +157,16 @@ class _Seed:
         recipe = recipes.load(row.recipe, arguments.overrides)
         recipe = scaled(recipe, share_of_epochs(recipe, arguments))
         recipe = recipe.replace({"seed": recipe.seed + number})
-        self.row, self.published = row, recipe.portable() == original
+        anywhere = recipe.replace({"data.archives": None})
+        self.row, self.published = row, anywhere == original
         self.recipe = recipe.replace({"evaluation.attacks": []})
         name = row.name.lower().replace(", ", "-")
         self.directory = RunDirectory(folder / name / f"seed-{recipe.seed}")
-        # No run of published weights depends on where the data lie.
+        # What is found of published weights is so wherever the data lie.
         self.directory.claim(
-            self.recipe.portable() if self.published else self.recipe
+            self.recipe.replace({"data.archives": None})
+            if self.published
+            else self.recipe
         )
         self.measures = row.name in (arguments.rows or [row.name])
         given = arguments.images
