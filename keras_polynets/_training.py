@@ -129,14 +129,15 @@ class BlockTraining:
 
     def _fit_batches(self, batches, kwargs):
         first = batches.first_step % batches.steps_per_epoch
-        if first and not kwargs.get("steps_per_epoch"):
-            raise ValueError(
-                f"The batches begin at step {first} of an epoch of "
-                f"{batches.steps_per_epoch}. Train to the end of that epoch "
-                f"first: steps_per_epoch={batches.steps_per_epoch - first}."
-            )
         if not kwargs.get("steps_per_epoch"):
-            kwargs["steps_per_epoch"] = batches.steps_per_epoch
+            whole = batches.steps_per_epoch
+            if first:
+                raise ValueError(
+                    f"The batches begin at step {first} of an epoch of "
+                    f"{whole}. Train to the end of that epoch first: "
+                    f"steps_per_epoch={whole - first}."
+                )
+            kwargs["steps_per_epoch"] = whole
         kwargs["shuffle"] = False
         epochs = kwargs["epochs"] - kwargs.get("initial_epoch", 0)
         if not self._takes_blocks(epochs * kwargs["steps_per_epoch"]):

@@ -25,7 +25,9 @@ class DefenceTable(LayerBoundsTable):
         from keras_polynets.recipes.comparing import spread
 
         report = super().examine(study)
-        known = known_part(study.arguments.known, "defences", list, False)
+        known = known_part(
+            study.arguments.known, "defences", list, needed=False
+        )
         runs = [
             self._remembered(study, number, known)
             for number in range(study.arguments.seeds)

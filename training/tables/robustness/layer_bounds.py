@@ -56,7 +56,7 @@ class LayerBoundsTable(RobustnessTable):
         method = next(m for m in network.methods if m.tag == "_projected")
         recipe = study.recipe(network, method, method.trials()[0])
         facts = {"recipe": recipe.portable().to_dict()}
-        known = known_part(study.arguments.known, "search", dict, False)
+        known = known_part(study.arguments.known, "search", dict, needed=False)
         if known and facts.items() <= known.items():
             return known
         folder = study.folder / path_of(recipe)
