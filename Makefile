@@ -13,8 +13,8 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 BACKEND_TESTS := tests/backends tests/unit/layers tests/unit/models \
 	tests/unit/train_steps tests/unit/trainers tests/unit/test_spectral_norm.py \
-	tests/unit/test_constraints.py tests/unit/callbacks/test_projection.py \
-	tests/conformance/test_layers.py
+	tests/unit/test_constraints.py tests/unit/test_training.py \
+	tests/unit/callbacks/test_projection.py tests/conformance/test_layers.py
 PYTORCH := torch==2.13.0
 
 .PHONY: demo test test-all test-backends lint format golden bench bench-gpu \

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_polynets._blocks import block_function
 from keras_polynets.data.batches import Batches
 from keras_polynets.data.batches import ordered
 
@@ -20,11 +21,12 @@ WORTHWHILE_STEPS = 10_000
 class BlockTraining:
     """Mixin for `keras.Model` whose `fit` also takes `data.Batches`.
 
-    On TensorFlow, with one replica, XLA and `steps_per_execution` above 1, the
-    steps of an execution are one XLA computation. Batches, updates, callbacks
-    and logs are those of Keras. `jit_compile="auto"` chooses XLA where there
-    is an accelerator, as in Keras, and on CPUs for at least 10,000 steps of a
-    model without convolutions, which XLA slows down there.
+    On TensorFlow and JAX, on one device, with XLA and `steps_per_execution`
+    above 1, the steps of an execution are one XLA computation. Batches,
+    updates, callbacks and logs are those of Keras. `jit_compile="auto"` chooses
+    this where there is an accelerator, and on CPUs for models without
+    convolutions, which XLA slows down there; on TensorFlow, which runs without
+    XLA too, for at least 10,000 steps.
     """
 
     _block_batch_size = None
@@ -124,7 +126,7 @@ class BlockTraining:
         if self._block_batch_size is None:
             return super().make_train_function(force)
         if self.train_function is None or force:
-            self.train_function = _block_function(self, self._block_batch_size)
+            self.train_function = block_function(self, self._block_batch_size)
         return self.train_function
 
     def _fit_batches(self, batches, kwargs):
@@ -184,6 +186,11 @@ class BlockTraining:
             and self.distribute_strategy.num_replicas_in_sync == 1
         )
 
+    def _steps_itself(self):
+        if keras.backend.backend() == "jax":
+            return keras.distribution.distribution() is None
+        return self._reads_itself()
+
     def _takes_batches(self, steps_per_epoch):
         """Whether Keras ends the epochs of an endless stream where they end."""
         return (
@@ -195,7 +202,7 @@ class BlockTraining:
     def _takes_blocks(self, steps):
         """Whether executions are XLA computations in a fit of `steps`."""
         return (
-            self._reads_itself()
+            self._steps_itself()
             and self.compiled
             and not self.run_eagerly
             and self.steps_per_execution > 1
@@ -203,57 +210,13 @@ class BlockTraining:
         )
 
     def _compiles_with_xla(self, steps):
-        if self.jit_compile or self._jit_requested != "auto":
+        given = self._jit_requested != "auto"
+        if given or self.jit_compile and not _is_jax_on_cpu():
             return self.jit_compile
-        return steps >= WORTHWHILE_STEPS and all(
+        worthwhile = self.jit_compile or steps >= WORTHWHILE_STEPS
+        return worthwhile and all(
             len(v.shape) <= 2 for v in self.trainable_variables
         )
-
-
-def _block_function(model, batch_size):
-    """Returns the function that trains `model` on a block of an iterator."""
-    import tensorflow as tf
-
-    @tf.function(jit_compile=True)
-    def train_on_whole_batches(block):
-        count = tf.nest.flatten(block)[0].shape[0] // batch_size
-        block = tf.nest.map_structure(
-            lambda t: tf.reshape(t, (count, batch_size, *t.shape[1:])), block
-        )
-
-        @tf.function
-        def step(index):
-            batch = tf.nest.map_structure(lambda t: t[index], block)
-            return model.train_step(batch)
-
-        first = tf.constant(0)
-        logs = step.get_concrete_function(first).structured_outputs
-        logs = tf.nest.map_structure(lambda t: tf.zeros(t.shape, t.dtype), logs)
-        return tf.while_loop(
-            lambda index, _: index < count,
-            lambda index, _: (index + 1, step(index)),
-            (first, logs),
-        )[1]
-
-    @tf.function(jit_compile=True)
-    def train_on_short_batch(batch):
-        return model.train_step(batch)
-
-    def train_on_block(iterator):
-        block = next(iterator)
-        rows = tf.nest.flatten(block)[0].shape[0]
-        whole = rows - rows % batch_size
-        if whole == rows:
-            return train_on_whole_batches(block)
-        if whole:
-            train_on_whole_batches(
-                tf.nest.map_structure(lambda t: t[:whole], block)
-            )
-        return train_on_short_batch(
-            tf.nest.map_structure(lambda t: t[whole:], block)
-        )
-
-    return train_on_block
 
 
 def _are_arrays(*values):
@@ -267,10 +230,20 @@ def _are_arrays(*values):
 
 
 def _drawn_seed():
-    """Returns a seed from TensorFlow's generator, as Keras shuffles with."""
+    """Returns a seed from the generator that Keras shuffles with."""
+    if keras.backend.backend() != "tensorflow":
+        return int(np.random.randint(2**31 - 1))
     import tensorflow as tf
 
     return int(tf.random.uniform((), maxval=2**31 - 1, dtype="int32"))
+
+
+def _is_jax_on_cpu():
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "cpu"
 
 
 def _is_plain(kwargs):
