@@ -22,6 +22,8 @@ from keras_polynets.recipes.sections import Stream
 from keras_polynets.recipes.sections import require
 
 STRATEGIES = ("default", "mirrored")
+# Keys that a reader looks for, even where they have their default.
+TOLD = ("data.name", "optimizer.name", "optimizer.learning_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,12 +190,12 @@ class Recipe:
 
         Args:
             defaults: Boolean, whether keys that have their default are written
-                too. Sections that are `None` by default, `data` and
-                `optimizer` are written whole either way.
+                too. The name of the data and that of the optimizer and its
+                rate are written either way.
         """
         values = self.to_dict()
         if not defaults:
-            values = _without_defaults(values, type(self)("-").to_dict())
+            values = _without_defaults(values, type(self))
         return toml.dumps(values)
 
     def portable(self):
@@ -320,8 +322,7 @@ def _build(kind, values, prefix):
 
 
 def _convert(hint, value, key):
-    if isinstance(hint, types.UnionType):
-        hint = next(h for h in hint.__args__ if h is not types.NoneType)
+    hint = _without_none_type(hint)
     if dataclasses.is_dataclass(hint):
         _check_type(isinstance(value, dict), key, "a table", value)
         return _build(hint, value, f"{key}.")
@@ -341,6 +342,12 @@ def _convert(hint, value, key):
     return value
 
 
+def _without_none_type(hint):
+    if isinstance(hint, types.UnionType):
+        return next(h for h in hint.__args__ if h is not types.NoneType)
+    return hint
+
+
 def _check_type(condition, key, expected, value):
     if not condition:
         raise TypeError(
@@ -349,15 +356,24 @@ def _check_type(condition, key, expected, value):
         )
 
 
-def _without_defaults(values, defaults):
+def _without_defaults(values, kind, prefix=""):
+    """Returns the keys of the dataclass `kind` that a reader has to know."""
+    defaults = {
+        field.name: field.default
+        if field.default_factory is dataclasses.MISSING
+        else field.default_factory()
+        for field in dataclasses.fields(kind)
+    }
+    hints = typing.get_type_hints(kind)
     kept = {}
     for key, value in values.items():
-        if key in ("data", "optimizer") or key not in defaults:
-            kept[key] = value
-        elif isinstance(value, dict) and key != "overrides":
-            if pruned := _without_defaults(value, defaults[key]):
-                kept[key] = pruned
-        elif value != defaults[key]:
+        section = _without_none_type(hints[key])
+        if dataclasses.is_dataclass(section):
+            value = _without_defaults(value, section, f"{key}.")
+            # That a section is there says something.
+            if value or defaults[key] is None:
+                kept[key] = value
+        elif prefix + key in TOLD or value != _without_none(defaults[key]):
             kept[key] = value
     return kept
 
