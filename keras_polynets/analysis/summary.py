@@ -3,7 +3,6 @@
 import dataclasses
 import decimal
 import json
-import math
 
 from keras import tree
 
@@ -203,9 +202,7 @@ def summary(model, input_shapes=None):
         name=model.name,
         layers=rows,
         parameters=model.count_params(),
-        trainable_parameters=sum(
-            math.prod(w.shape) for w in model.trainable_variables
-        ),
+        trainable_parameters=work.trainable_parameters(model),
         multiply_adds=sum(row.multiply_adds or 0 for row in rows),
         activation_bytes=sum(row.activation_bytes or 0 for row in rows),
         degree=None if None in values else max(values),

@@ -9,6 +9,7 @@ from keras_polynets._errors import check_positive_integer
 from keras_polynets.analysis import graphs
 from keras_polynets.analysis.jacobian import weight_jacobian
 from keras_polynets.analysis.precision import check_float64
+from keras_polynets.analysis.work import trainable_parameters
 
 
 def variety_dimension(model, points=None, seed=0, tolerance=1e-9):
@@ -67,7 +68,7 @@ def variety_dimension(model, points=None, seed=0, tolerance=1e-9):
             f"Received: {model.name!r} with the input shape {shape} and the "
             f"output shape {outputs}"
         )
-    count = sum(math.prod(w.shape) for w in model.trainable_variables)
+    count = trainable_parameters(model)
     if not count:
         raise ValueError(f"Model {model.name!r} has no trainable weights.")
     if points is None:

@@ -14,6 +14,11 @@ from keras_polynets.layers import neurons
 from keras_polynets.layers.dense_polynomial import DensePolynomial
 
 
+def trainable_parameters(model):
+    """Returns the number of parameters that training changes."""
+    return sum(math.prod(w.shape) for w in model.trainable_variables)
+
+
 def work_by_layer(model, input_shapes=None):
     """Returns the multiply-adds of each layer of a model for one example.
 

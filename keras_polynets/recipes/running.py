@@ -9,6 +9,7 @@ import keras
 from keras_polynets import callbacks
 from keras_polynets import robustness
 from keras_polynets import zoo
+from keras_polynets.analysis.work import trainable_parameters
 from keras_polynets.recipes import building
 from keras_polynets.recipes import evaluating
 from keras_polynets.recipes import examples
@@ -198,7 +199,7 @@ class Job:
         if known is None:
             known = {
                 "model": recipe.model,
-                "parameters": model.count_params(),
+                "parameters": trainable_parameters(model),
                 "recipe": recipe.to_dict(),
                 "data": splits.dataset.source,
                 "epochs": recipe.epochs,
