@@ -15,6 +15,7 @@ import json
 import pathlib
 import shutil
 import sys
+import textwrap
 import tomllib
 
 import numpy as np
@@ -31,7 +32,7 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
         name: `"MODEL.TAG"`.
         zoo_directory: Folder of the zoo.
         default: Whether the tag becomes the model's default. The first one
-            does.
+            does, unless it has other arguments than the model of the paper.
         paper: What the paper reports, for the head of the recipe.
 
     Returns:
@@ -68,8 +69,10 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
         aside = [stack.enter_context(atomic_path(path)) for path in paths]
         manifest, rows, weights, recipe_file, report, reference = aside
         shutil.copyfile(source, weights)
+        is_local = portable.data.name != recipe.data.name
         recipe_file.write_text(
-            head(name, result, paper) + portable.to_toml(defaults=False),
+            head(name, result, paper, is_local)
+            + portable.to_toml(defaults=False),
             encoding="utf-8",
         )
         report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -111,9 +114,17 @@ def check(run, model_name, tag):
     return result
 
 
-def head(name, result, paper):
-    """Returns the comment at the head of a published recipe."""
+def head(name, result, paper, is_local):
+    """Returns the comment at the head of a published recipe.
+
+    Args:
+        name: `"MODEL.TAG"`.
+        result: The result of the run.
+        paper: What the paper reports, or an empty text.
+        is_local: Whether the data is a file, which a user has elsewhere.
+    """
     hardware = result["hardware"]
+    devices = hardware["accelerators"]
     accuracies = [f"{result['test']['accuracy']:.4f}"]
     accuracies += [
         f"{value:.4f} under {attack}"
@@ -121,14 +132,16 @@ def head(name, result, paper):
         if value is not None
     ]
     lines = [
-        f"python -m training.train {name}",
         f"Time: {result['training_seconds']:.0f} s of training on "
         f"{hardware['cpus']} CPUs ({hardware['machine']}) and "
-        f"{hardware['accelerators']} accelerators.",
+        f"{devices} accelerator{'' if devices == 1 else 's'}.",
         f"Test accuracy: {', '.join(accuracies)}.",
     ]
     lines += [f"Paper: {paper}"] if paper else []
-    return "".join(f"# {line}\n" for line in lines)
+    command = f"python -m training.train {name}"
+    command += " --set data.name=PATH" if is_local else ""
+    wrapped = (row for line in lines for row in textwrap.wrap(line, 78))
+    return "".join(f"# {row}\n" for row in (command, *wrapped))
 
 
 def write_reference(path, model, splits):
@@ -147,6 +160,7 @@ def write_reference(path, model, splits):
 def tag_entry(tag, weights, recipe, dataset, model):
     """Returns what the manifest says of a tag."""
     from keras_polynets._files import sha256
+    from keras_polynets.analysis.work import trainable_parameters
 
     return {
         "weights": f"{tag}.weights.h5",
@@ -154,7 +168,7 @@ def tag_entry(tag, weights, recipe, dataset, model):
         "classes": len(dataset.class_names),
         "input_shape": list(model.input_shape[1:]),
         "class_names": list(dataset.class_names),
-        "parameters": model.count_params(),
+        "parameters": trainable_parameters(model),
         "data": dataset.source,
         **({"overrides": recipe.overrides} if recipe.overrides else {}),
     }
@@ -163,7 +177,8 @@ def tag_entry(tag, weights, recipe, dataset, model):
 def with_tag(manifest, tag, entry, default):
     """Returns the manifest with the tag's entry replaced."""
     tags = {**manifest.get("tags", {}), tag: entry}
-    if default or "default" not in manifest:
+    is_first = "default" not in manifest and "overrides" not in entry
+    if default or is_first:
         manifest = {**manifest, "default": tag}
     return {**manifest, "tags": tags}
 

@@ -177,9 +177,12 @@ def _warn_fresh(name):
     )
     if len(recipes) > 3:
         commands += f" or another of its {len(recipes)} recipes"
+    tags = directory.manifest(name)["tags"]
+    known = ", ".join(f"{name}.{tag}" for tag in tags)
     warnings.warn(
         f"No trained weights of {name!r} are published: the model has fresh "
         "random weights. "
+        + (f"Trained variants: {known}. " if tags else "")
         + (f"Train it with {commands}. " if recipes else "")
         + "Pass weights=None to ask for fresh weights without this warning.",
         stacklevel=4,
