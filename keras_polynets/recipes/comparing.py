@@ -239,6 +239,29 @@ def _final(contender, changes):
     )
 
 
+def holding_out(recipe, number):
+    """Returns the recipe of trials for that of a published run.
+
+    Published runs of a comparison train on all images and show their test; of
+    those that train, `number` select here.
+
+    Args:
+        recipe: A `Recipe` that holds nothing out.
+        number: Positive integer, how many images select.
+
+    Returns:
+        A `Recipe`.
+    """
+    monitor = recipe.schedule.monitor.removeprefix("val_")
+    return recipe.replace(
+        {
+            "data.validation": number,
+            "schedule.monitor": f"val_{monitor}",
+            "evaluation.test_curve": False,
+        }
+    )
+
+
 def _choose(trials):
     """Returns the changes of the best trial, `None` while one is missing.
 

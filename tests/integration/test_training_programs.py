@@ -114,10 +114,17 @@ def test_run_directory_holds_what_it_should(finished):
 def test_publish_makes_a_tag_that_loads(finished, tmp_path, monkeypatch):
     (tmp_path / "pn4").mkdir()
     (tmp_path / "pn4" / "card.md").write_text("# PN-4\n\nProse.\n")
-    for tag in ("sample", "other", "sample"):
-        arguments = [str(finished), f"pn4.{tag}", "--zoo", str(tmp_path)]
-        assert publish.main([*arguments, "--paper", "not available"]) == 0
     monkeypatch.setenv("KERAS_POLYNETS_ZOO", str(tmp_path))
+    for tag, options in (
+        ("sample", []),
+        ("other", []),
+        ("sample", ["--default"]),
+    ):
+        # A variant, here of rank 2, is no default unless it is asked for.
+        assert zoo.info("pn4")["default"] is None
+        arguments = [str(finished), f"pn4.{tag}", "--zoo", str(tmp_path)]
+        arguments += ["--paper", "not available", *options]
+        assert publish.main(arguments) == 0
     model = zoo.load("pn4")
     assert zoo.info("pn4")["default"] == "sample"
     with np.load(tmp_path / "pn4" / "sample.reference.npz") as reference:
@@ -221,9 +228,12 @@ def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
 def test_every_table_names_recipes_that_take_its_trials():
     for table in TABLES.values():
         if isinstance(table, ComparisonTable):
-            assert len({len(row.trials) for row in table.rows}) == 1
+            run = [row for row in table.rows if row.runs]
+            assert len({len(row.trials) for row in run}) == 1
             for row in table.rows:
-                recipe = recipes.load(row.recipe)
+                names = row.trial_names or row.trials
+                assert len(names) == len(row.trials)
+                recipe = table.tuned(row, ())
                 assert recipe.holds_out or len(row.trials) == 1
                 for changes in (*row.trials, *row.folds):
                     recipe.replace(changes)

@@ -19,6 +19,7 @@ class Row:
         name: What the row is called.
         recipe: Name of the recipe.
         trials: Changes to choose from, each a dictionary of recipe keys.
+        trial_names: What they are called; by default their keys and values.
         paper: The paper's number, as it prints it; `None` where it has none.
         runs: Whether the chosen trial is run and measured on the test set.
         tuning_share: The share of the epochs that the trials last; `None` for
@@ -30,6 +31,7 @@ class Row:
     recipe: str
     trials: tuple = ({},)
     paper: str | None = None
+    trial_names: tuple = ()
     runs: bool = True
     tuning_share: float | None = None
     folds: tuple = ({},)
@@ -60,12 +62,15 @@ class ComparisonTable(PaperTable):
         paper_column: What the paper's numbers are.
         figures: Dictionary from the stem of a file to a `Figure`.
         tuning_share: The share of the epochs that trials last.
+        held_out: How many training images choose among the trials; 0 for as
+            many as the recipes say.
     """
 
     rows: tuple
     paper_column: str
     figures: dict
     tuning_share: float = 1.0
+    held_out: int = 0
 
     first_number = 2
     options = (
@@ -101,13 +106,28 @@ class ComparisonTable(PaperTable):
         return self.report(
             paper_column=self.paper_column,
             paper={row.name: row.paper for row in self.rows},
+            trial_names={row.name: list(row.trial_names) for row in self.rows},
             rows=found,
         )
+
+    def tuned(self, row, overrides):
+        """Returns the recipe of a row as its trials begin with it.
+
+        Args:
+            row: One of the rows.
+            overrides: Changes, as `recipes.load` takes them.
+        """
+        from keras_polynets import recipes
+
+        recipe = recipes.load(row.recipe, overrides)
+        if self.held_out:
+            recipe = recipes.comparing.holding_out(recipe, self.held_out)
+        return recipe
 
     def _contender(self, row, arguments):
         from keras_polynets import recipes
 
-        recipe = recipes.load(row.recipe, arguments.overrides)
+        recipe = self.tuned(row, arguments.overrides)
         return recipes.Contender(
             row.name,
             recipe,
@@ -142,7 +162,7 @@ class ComparisonTable(PaperTable):
                 rows.append(
                     [
                         name,
-                        _changes(found["chosen"]),
+                        _chosen(report, name),
                         _parameters(found),
                         report["paper"][name] or "not available",
                         _accuracy(done),
@@ -155,7 +175,7 @@ class ComparisonTable(PaperTable):
     def draw(self, report):
         """Returns the figures of which there are curves."""
         curves = {
-            stem: collect(figure, report["rows"])
+            stem: collect(figure, report)
             for stem, figure in self.figures.items()
         }
         return {
@@ -171,12 +191,12 @@ def trials(report):
     return [head] + [
         [
             name,
-            _changes(trial["changes"]),
+            words,
             str(trial.get("epochs", "")),
             _outcome(trial, "validation"),
         ]
-        for name, found in report["rows"].items()
-        for trial in found["trials"]
+        for name in report["rows"]
+        for words, trial in _named_trials(report, name)
     ]
 
 
@@ -210,30 +230,59 @@ def _outcome(record, part):
     return f"{100 * record[part]:.2f}"
 
 
+def _named_trials(report, name):
+    """Yields the words and the record of each trial of a row."""
+    names = report.get("trial_names", {}).get(name)
+    found = report["rows"][name]["trials"]
+    names = names or [_changes(trial["changes"]) for trial in found]
+    yield from zip(names, found, strict=False)
+
+
+def _chosen(report, name):
+    """Returns the words of the chosen trial of a row."""
+    changes = report["rows"][name]["chosen"]
+    for words, trial in _named_trials(report, name):
+        if trial["changes"] == changes:
+            return words
+    return MISSING if changes is None else _changes(changes)
+
+
 def _changes(changes):
     """Returns the words of a trial: its keys without their sections."""
-    if changes is None:
-        return MISSING
     words = (f"{k.rpartition('.')[2]} {v}" for k, v in changes.items())
     return ", ".join(words) or "as in the recipe"
 
 
-def collect(figure, rows):
+def collect(figure, report):
     """Returns the curves of a figure that have been run.
 
     Returns:
-        Dictionary from a label to a list of curves, values an epoch.
+        Dictionary from a label to a list of curves, each a dictionary from an
+        epoch to a value. Epochs before a transfer of weights count.
     """
     curves = {}
     for name in figure.rows:
-        done = [r for r in rows[name][figure.part] if r.get("history")]
-        if figure.part == "runs" and done:
-            curves[name] = [r["history"]["test_accuracy"] for r in done]
-        elif figure.part == "trials":
-            for trial in done:
-                label = f"{name}, {_changes(trial['changes'])}"
-                curves[label] = [trial["history"]["val_accuracy"]]
+        if figure.part == "runs":
+            done = report["rows"][name]["runs"]
+            found = [_curve(r, "test_accuracy") for r in done if _has_run(r)]
+            if found:
+                curves[name] = found
+            continue
+        for words, trial in _named_trials(report, name):
+            label = words if len(figure.rows) == 1 else f"{name}, {words}"
+            if _has_run(trial):
+                curves[label] = [_curve(trial, "val_accuracy")]
     return curves
+
+
+def _has_run(record):
+    return bool(record.get("history"))
+
+
+def _curve(record, metric):
+    """Returns the values of a metric by the epoch at whose end they were."""
+    before = record["recipe"].get("transfer", {}).get("epochs", 0)
+    return dict(enumerate(record["history"][metric], before + 1))
 
 
 def draw(figure, curves):
@@ -247,8 +296,8 @@ def draw(figure, curves):
     for color, (label, found) in zip(
         itertools.cycle(_figures.COLORS), curves.items(), strict=False
     ):
-        values = 100 * np.asarray(found)
-        epochs = np.arange(1, values.shape[1] + 1)
+        epochs = np.array(list(found[0]))
+        values = 100 * np.array([list(curve.values()) for curve in found])
         mean, deviation = values.mean(axis=0), np.full(len(epochs), np.nan)
         if len(values) > 1:
             deviation = values.std(axis=0, ddof=1)
@@ -258,5 +307,5 @@ def draw(figure, curves):
     axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
     axes.set_title(figure.title, loc="left")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="lower right")
+    axes.legend()
     return canvas
