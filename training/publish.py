@@ -238,6 +238,10 @@ def results_block(folder):
         ]
         for result in results
     ]
+    if all(result["lipschitz_bound"] is None for result in results):
+        at = header.index("Lipschitz bound")
+        for row in (header, *rows):
+            del row[at]
     parts = [markdown(header, rows)]
     parts += [sweep_block(r) for r in results if "sweep" in r]
     return "\n\n".join(parts)
