@@ -9,6 +9,7 @@ import numpy as np
 from keras_polynets import robustness
 from keras_polynets._version import __version__
 from keras_polynets.recipes.examples import count
+from keras_polynets.recipes.examples import spread
 from keras_polynets.robustness import rademacher
 
 
@@ -59,7 +60,7 @@ def _accuracies(model, examples, options, attacks, attacked, verbose):
         clean = ()
     some = examples
     if attacks and 0 < attacked < report["examples"]:
-        some = tuple(part[:attacked] for part in examples)
+        some = spread(examples, attacked)
         report["attacked_examples"] = attacked
     for attack in (*clean, *attacks):
         if verbose:

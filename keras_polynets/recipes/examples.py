@@ -66,9 +66,8 @@ class Splits:
         return self.x[:2], self.y[:2]
 
     def few_tested(self, number):
-        """Returns the first examples of the test, inputs and labels."""
-        x, y = self.test
-        return x[:number], y[:number]
+        """Returns some examples of the test, inputs and labels."""
+        return spread(self.test, number)
 
     def _own_validation(self):
         if self.dataset.y_validation is None:
@@ -152,6 +151,17 @@ class _Evaluated:
 
     def __len__(self):
         return len(self.batches)
+
+
+def spread(examples, number):
+    """Returns so many examples, evenly over all: some sets go by class.
+
+    Args:
+        examples: Tuple of arrays of equal length.
+        number: Positive integer, at most that length.
+    """
+    chosen = np.arange(number) * len(examples[0]) // number
+    return tuple(part[chosen] for part in examples)
 
 
 def count(examples):

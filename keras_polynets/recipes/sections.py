@@ -291,8 +291,8 @@ class Evaluation:
         attacks: Attacks as `robustness.parse_attack` reads them.
         selecting_attacks: The attacks that the validation set is measured
             under; empty for `attacks`.
-        attacked_examples: How many examples of the test set are attacked, the
-            first ones; 0 for all.
+        attacked_examples: How many examples of the test set are attacked,
+            evenly taken from all; 0 for all.
         batch_size: Images a batch, for the validation too.
         top_k: Numbers of classes: for 5 also the share of the examples whose
             class is among the five most probable ones.

@@ -15,6 +15,7 @@ from keras_polynets.recipes.attempting import attempt
 from keras_polynets.recipes.attempting import first_epochs
 from keras_polynets.recipes.attempting import trunk_of
 from keras_polynets.recipes.directory import RunDirectory
+from keras_polynets.recipes.examples import spread
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_validation_and_test_have_their_own_attacks(recipe, tmp_path):
     zoo.weights.load_into(model, tmp_path / "run" / "best.weights.h5")
     sample = data.load("fashion_mnist_sample")
     for attack, size in ((None, 2000), ("fgsm:0.1", 300), ("fgsm:0.01", 300)):
-        some = sample.x_test[:size], sample.y_test[:size]
+        some = spread((sample.x_test, sample.y_test), size)
         expected = robustness.robust_accuracy(model, some, attack, verbose=0)
         found = test["attacks"][attack] if attack else test["accuracy"]
         np.testing.assert_allclose(found, expected, atol=1e-6)

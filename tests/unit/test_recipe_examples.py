@@ -293,3 +293,15 @@ def test_new_sections_come_back_from_toml(tmp_path):
         path = tmp_path / "recipe.toml"
         path.write_text(recipe.to_toml(defaults=False), encoding="utf-8")
         assert dataclasses.replace(recipes.load(path), name="") == recipe
+
+
+def test_some_examples_are_of_all_classes():
+    """Class folders go by class: the first examples are of one."""
+    x = np.arange(1000)
+    y = np.repeat(np.arange(10), 100)
+    some_x, some_y = examples.spread((x, y), 200)
+    np.testing.assert_array_equal(np.bincount(some_y), np.full(10, 20))
+    np.testing.assert_array_equal(y[some_x], some_y)
+    for number in (1, 7, 999, 1000):
+        (chosen,) = examples.spread((x,), number)
+        assert len(set(chosen.tolist())) == number

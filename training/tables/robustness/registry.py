@@ -135,8 +135,8 @@ BEST_EPOCH = (
     "attacks have begun, by the clean accuracy on the validation images"
 )
 CONVOLUTION = (
-    f"PN-Conv: one seed; attacks see the first {ATTACKED:,} test images; 20 "
-    "epochs on Fashion-MNIST and on the JPEG copy"
+    f"PN-Conv: one seed; attacks see {ATTACKED:,} test images, evenly taken; "
+    "20 epochs on Fashion-MNIST and on the JPEG copy"
 )
 PENALTIES = (
     "the weights of penalties and decays of PN-Conv are three, tried for a "
