@@ -64,6 +64,11 @@ def _jax(model, batch_size):
     import jax
     from jax import numpy as jnp
 
+    def train_step(state, batch):
+        # JAX shares what it traced of equal functions, and the bound methods of
+        # a model are equal; what is part of the step may have changed.
+        return model.train_step(state, batch)
+
     @functools.partial(jax.jit, donate_argnums=0)
     def train_on_whole_batches(state, block, count):
         def batch(index):
@@ -75,17 +80,19 @@ def _jax(model, batch_size):
             )
 
         def step(index, carried):
-            return model.train_step(carried[1], batch(index))
+            return train_step(carried[1], batch(index))
 
-        logs, _ = jax.eval_shape(model.train_step, state, batch(0))
+        logs, _ = jax.eval_shape(train_step, state, batch(0))
         logs = tree.map_structure(lambda t: jnp.zeros(t.shape, t.dtype), logs)
         return jax.lax.fori_loop(0, count, step, (logs, state))
 
-    train_on_short_batch = jax.jit(model.train_step, donate_argnums=0)
+    train_on_short_batch = jax.jit(train_step, donate_argnums=0)
 
     def filled(tensor):
         # One shape of block is compiled: the last of an epoch may be smaller.
         missing = model.steps_per_execution * batch_size - len(tensor)
+        if not missing:
+            return tensor
         return jnp.pad(tensor, [(0, missing)] + [(0, 0)] * (tensor.ndim - 1))
 
     def train_on_block(state, iterator):

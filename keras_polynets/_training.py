@@ -142,19 +142,25 @@ class BlockTraining:
             kwargs["steps_per_epoch"] = whole
         kwargs["shuffle"] = False
         epochs = kwargs["epochs"] - kwargs.get("initial_epoch", 0)
-        if not self._takes_blocks(epochs * kwargs["steps_per_epoch"]):
+        steps = kwargs["steps_per_epoch"]
+        in_step = _blocks_are_executions(
+            batches, steps, epochs, self.steps_per_execution
+        )
+        if not in_step or not self._takes_blocks(epochs * steps):
             return super().fit(batches.dataset(), **kwargs)
         plain, size = self.train_function, batches.batch_size
         known_size, known = self._block_train_function
         self.train_function = known if known_size == size else None
         self.__dict__["_block_batch_size"] = size
+        # What a callback makes of the step is gone with it, unless it breaks.
+        self.__dict__.pop("_block_train_function", None)
         try:
-            return super().fit(
+            history = super().fit(
                 batches.dataset(self.steps_per_execution), **kwargs
             )
-        finally:
-            # Callbacks that change the step take their function away.
             self.__dict__["_block_train_function"] = size, self.train_function
+            return history
+        finally:
             self.__dict__["_block_batch_size"] = None
             self.train_function = plain
 
@@ -219,10 +225,28 @@ class BlockTraining:
         )
 
 
+def _blocks_are_executions(batches, steps, epochs, steps_per_execution):
+    """Whether executions end with the blocks, which end with the data.
+
+    Args:
+        batches: The `Batches`.
+        steps: Integer, the steps of an epoch of `fit`.
+        epochs: Integer, how many of them.
+        steps_per_execution: Positive integer, the steps of a block.
+    """
+    whole = batches.steps_per_epoch
+    left = whole - batches.first_step % whole
+    if steps == left and (epochs == 1 or left == whole):
+        return True
+    parts = (steps,) if epochs == 1 and steps < left else (steps, left, whole)
+    return all(part % steps_per_execution == 0 for part in parts)
+
+
 def _are_arrays(*values):
     """Whether values are arrays: not variables, sparse or ragged tensors."""
     return all(
         (isinstance(v, np.ndarray) or ops.is_tensor(v))
+        and not hasattr(v, "todense")
         and hasattr(v, "__len__")
         and len(v.shape)
         for v in values

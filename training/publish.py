@@ -41,6 +41,7 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
     from keras_polynets import recipes
     from keras_polynets import zoo
     from keras_polynets._files import atomic_path
+    from keras_polynets.data.loading import is_path
     from keras_polynets.recipes import building
     from keras_polynets.recipes import examples
     from keras_polynets.recipes import toml
@@ -69,9 +70,8 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
         aside = [stack.enter_context(atomic_path(path)) for path in paths]
         manifest, rows, weights, recipe_file, report, reference = aside
         shutil.copyfile(source, weights)
-        is_local = portable.data.name != recipe.data.name
         recipe_file.write_text(
-            head(name, result, paper, is_local)
+            head(name, result, paper, is_path(recipe.data.name))
             + portable.to_toml(defaults=False),
             encoding="utf-8",
         )
@@ -131,8 +131,10 @@ def head(name, result, paper, is_local):
         for attack, value in result["test"]["attacks"].items()
         if value is not None
     ]
+    source = result.get("transfer", {}).get("training_seconds")
+    before = f"{source:.0f} s for the first network and " if source else ""
     lines = [
-        f"Time: {result['training_seconds']:.0f} s of training on "
+        f"Time: {before}{result['training_seconds']:.0f} s of training on "
         f"{hardware['cpus']} CPUs ({hardware['machine']}) and "
         f"{devices} accelerator{'' if devices == 1 else 's'}.",
         f"Test accuracy: {', '.join(accuracies)}.",

@@ -68,7 +68,7 @@ def load(name, *, archives=None, data_dir=None, split=None):
             "Argument `name` must be the name of a data set or a path. "
             f"Received: {name!r} of type {type(name).__name__}"
         )
-    if _is_path(name):
+    if is_path(name):
         path = pathlib.Path(name).expanduser()
         members.check_exists(path, f"images, {LAYOUT}; or {speech.LAYOUT}")
         if _holds_recordings(path):
@@ -80,14 +80,19 @@ def load(name, *, archives=None, data_dir=None, split=None):
         )
     if name == sample.NAME:
         return sample.load_sample()
-    if _is_path(name):
+    if is_path(name):
         return load_class_folders(name)
     if notes.is_notes(name):
         return notes.load_notes(name, archives, data_dir)
     return load_prepared(name, archives, data_dir)
 
 
-def _is_path(name):
+def is_path(name):
+    """Whether a name of data is a path, not the name of a set.
+
+    Args:
+        name: String or `pathlib.Path`.
+    """
     if isinstance(name, pathlib.PurePath):
         return True
     return (

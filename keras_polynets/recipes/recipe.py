@@ -8,6 +8,7 @@ import types
 import typing
 
 from keras_polynets._errors import unknown_name
+from keras_polynets.data.loading import is_path
 from keras_polynets.recipes import toml
 from keras_polynets.recipes.methods import Adversarial
 from keras_polynets.recipes.methods import Jacobian
@@ -204,7 +205,7 @@ class Recipe:
         Of a path to the data its last part is kept.
         """
         name = self.data.name
-        if name.startswith(("/", "~", ".")):
+        if is_path(name):
             name = pathlib.PurePath(name).name
         return self.replace({"data.name": name, "data.archives": None})
 

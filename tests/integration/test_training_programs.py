@@ -233,6 +233,8 @@ def test_every_table_names_recipes_that_take_its_trials():
             for row in table.rows:
                 names = row.trial_names or row.trials
                 assert len(names) == len(row.trials)
+                recipe = table.tuned(row, ["data.validation=100"])
+                assert recipe.data.validation == 100
                 recipe = table.tuned(row, ())
                 assert recipe.holds_out or len(row.trials) == 1
                 for changes in (*row.trials, *row.folds):

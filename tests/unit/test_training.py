@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_polynets import _training as training
 from keras_polynets import callbacks
 from keras_polynets import data
 from keras_polynets import zoo
@@ -224,6 +225,54 @@ def test_projection_counts_steps_inside_a_block(every):
         train(model, batches(), epochs=2)
     assert_same_weights(fast, slow)
     assert np.abs(fast.get_weights()[0]).sum(axis=0).max() > 0.31
+
+
+@pytest.mark.parametrize("size", [75, 5])
+def test_projection_begins_in_a_second_fit(size):
+    """What was traced of the step without it must not be taken again."""
+    few = data.Batches(X[:size], Y[:size], 8, seed=1)
+    fast, slow = make(), make(steps_per_execution=1, jit_compile=False)
+    for model in (fast, slow):
+        model.fit(few, epochs=2, verbose=0)
+        projection = callbacks.PeriodicProjection(0.3)
+        model.fit(few, epochs=2, verbose=0, callbacks=[projection])
+    assert_same_weights(fast, slow)
+    assert np.abs(fast.get_weights()[0]).sum(axis=0).max() < 0.3 + 1e-5
+
+
+def test_projection_ends_with_an_interrupted_fit():
+    def interrupt(batch, logs):
+        raise KeyboardInterrupt
+
+    model = make()
+    interruption = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            batches(),
+            verbose=0,
+            callbacks=[callbacks.PeriodicProjection(0.3), interruption],
+        )
+    model.fit(X, Y, shuffle=False, verbose=0)
+    model.fit(batches(), epochs=4, verbose=0)
+    assert np.abs(model.get_weights()[0]).sum(axis=0).max() > 0.31
+
+
+@pytest.mark.parametrize(
+    "steps, epochs, expected",
+    [(10, 2, 20), (4, 1, 4), (4, 3, 12), (7, 3, 24), (8, 1, 8)],
+)
+def test_executions_end_where_those_of_keras_do(steps, epochs, expected):
+    model = make()
+    model.fit(batches(), steps_per_epoch=steps, epochs=epochs, verbose=0)
+    assert int(model.optimizer.iterations) == expected
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="sparse arrays of JAX")
+def test_sparse_arrays_are_for_keras():
+    from jax.experimental import sparse
+
+    for x in (sparse.BCOO.fromdense(X), X):
+        assert training._are_arrays(x, Y) == isinstance(x, np.ndarray)
 
 
 def test_a_second_fit_traces_nothing():

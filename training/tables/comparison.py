@@ -115,14 +115,15 @@ class ComparisonTable(PaperTable):
 
         Args:
             row: One of the rows.
-            overrides: Changes, as `recipes.load` takes them.
+            overrides: Changes, sequence of strings such as `"epochs=3"`.
         """
         from keras_polynets import recipes
+        from keras_polynets.recipes.recipe import parse_override
 
-        recipe = recipes.load(row.recipe, overrides)
+        recipe = recipes.load(row.recipe)
         if self.held_out:
             recipe = recipes.comparing.holding_out(recipe, self.held_out)
-        return recipe
+        return recipe.replace(dict(map(parse_override, overrides)))
 
     def _contender(self, row, arguments):
         from keras_polynets import recipes
