@@ -54,11 +54,10 @@ def figure(width, height):
 
 
 def looks():
-    """Yields keyword arguments of lines, a color and a marker, endlessly."""
-    for color, marker in zip(
-        itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=True
-    ):
-        yield {"color": color, "marker": marker}
+    """Yields keyword arguments of lines, no two alike among the first 21."""
+    for style in itertools.cycle(({}, {"linestyle": "--"}, {"linestyle": ":"})):
+        for color, marker in zip(COLORS, MARKERS, strict=True):
+            yield {"color": color, "marker": marker, **style}
 
 
 def legend_below(canvas, axes):

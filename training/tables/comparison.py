@@ -1,7 +1,6 @@
 """Tables that compare recipes under the same budget, with their curves."""
 
 import dataclasses
-import itertools
 
 from training.tables.paper_table import PaperTable
 from training.tables.text import cell
@@ -294,16 +293,15 @@ def draw(figure, curves):
 
     canvas = _figures.figure(6.4, 4.2)
     axes = canvas.subplots()
-    for color, (label, found) in zip(
-        itertools.cycle(_figures.COLORS), curves.items(), strict=False
+    for look, (label, found) in zip(
+        _figures.looks(), curves.items(), strict=False
     ):
         epochs = np.array(list(found[0]))
         values = 100 * np.array([list(curve.values()) for curve in found])
         mean, deviation = values.mean(axis=0), np.full(len(epochs), np.nan)
         if len(values) > 1:
             deviation = values.std(axis=0, ddof=1)
-        line = {"marker": "o", "color": color, "label": label}
-        _figures.band(axes, epochs, mean, deviation, **line)
+        _figures.band(axes, epochs, mean, deviation, label=label, **look)
     part = "Validation" if figure.part == "trials" else "Test"
     axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
     axes.set_title(figure.title, loc="left")
