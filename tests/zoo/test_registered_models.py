@@ -103,6 +103,17 @@ def test_outputs(name):
     assert [x.name for x in model.inputs] == ["images"]
 
 
+def settle(model):
+    """Gives batch normalisations the statistics of a batch of images.
+
+    With those that they begin with, deep networks of squares overflow.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images(model, 16), training=True)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_info_and_card(name):
     info = zoo.info(name)
@@ -153,6 +164,7 @@ def test_keras_file(name, tmp_path):
 @tensorflow_only
 def test_serves_without_this_package(name, tmp_path):
     model = load(name)
+    settle(model)
     model.export(tmp_path / "saved")
     stored = np.random.default_rng(0).integers(
         0,
@@ -180,10 +192,12 @@ def test_serves_without_this_package(name, tmp_path):
     if not classifies(name):
         key, scale = "denoised", 255
         expected = model.to_data_range(expected) / scale
+    assert np.isfinite(expected).all()
+    tolerance = 1e-5 * max(1, np.abs(expected).max())
     with np.load(tmp_path / "outputs.npz") as outputs:
         for n in (1, 5):
             np.testing.assert_allclose(
-                outputs[f"{key}-{n}"] / scale, expected[:n], atol=1e-5
+                outputs[f"{key}-{n}"] / scale, expected[:n], atol=tolerance
             )
 
 
@@ -192,9 +206,12 @@ def test_serves_without_this_package(name, tmp_path):
 def test_two_replicas_train_like_one(name, tmp_path):
     """Runs in a process of its own: logical devices are set up once.
 
-    Batch normalisations take the statistics of all replicas together.
+    Batch normalisations take the statistics of all replicas together. In
+    float64 and few steps, because those of deep networks amplify what is
+    rounded, a hundredfold each.
     """
     input_shape = load(name).input_shape[1:]
+    size = 64 if name in MEMBERS else 16
     program = f"""
         import contextlib
         import keras, numpy as np
@@ -204,7 +221,10 @@ def test_two_replicas_train_like_one(name, tmp_path):
             with scope:
                 keras.utils.set_random_seed(0)
                 model = zoo.load(
-                    {name!r}, weights=None, input_shape={input_shape}
+                    {name!r},
+                    weights=None,
+                    input_shape={input_shape},
+                    dtype="float64",
                 )
             for layer in model._flatten_layers():
                 if hasattr(layer, "synchronized"):
@@ -213,8 +233,8 @@ def test_two_replicas_train_like_one(name, tmp_path):
             model.set_weights([
                 rng.normal(size=w.shape, scale=0.1) for w in model.weights
             ])
-            x = rng.uniform(-1, 1, (64, *model.input_shape[1:]))
-            y = rng.integers(0, model.output_shape[-1], 64)
+            x = rng.uniform(-1, 1, ({size}, *model.input_shape[1:]))
+            y = rng.integers(0, model.output_shape[-1], {size})
             if {not classifies(name)}:
                 y = abs(x)
             # All but transposed convolutions, which are not projected.
