@@ -229,7 +229,7 @@ def write(result, denoiser, splits, directory):
                 "data_range": denoiser.data_range,
             },
         }
-        tags = publish.with_tag(publish.read_toml(paths[0]), tag, entry, False)
+        tags = publish.with_tag(publish.read_toml(paths[0]), tag, entry)
         manifest.write_text(toml.dumps(tags), "utf-8")
         publish.write_table(table, paths[1], result)
     write_results(folder / "card.md", publish.results_block(folder))

@@ -78,9 +78,10 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
         report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         write_reference(reference, model, splits)
         entry = tag_entry(tag, weights, recipe, dataset, model)
+        leads = default or (False if recipe.overrides else None)
         old = read_toml(folder / "model.toml")
         manifest.write_text(
-            toml.dumps(with_tag(old, tag, entry, default)), encoding="utf-8"
+            toml.dumps(with_tag(old, tag, entry, leads)), encoding="utf-8"
         )
         write_table(rows, table, result)
     write_results(folder / "card.md", results_block(folder))
@@ -176,11 +177,19 @@ def tag_entry(tag, weights, recipe, dataset, model):
     }
 
 
-def with_tag(manifest, tag, entry, default):
-    """Returns the manifest with the tag's entry replaced."""
+def with_tag(manifest, tag, entry, default=None):
+    """Returns the manifest with the tag's entry replaced.
+
+    Args:
+        manifest: Dictionary, what `model.toml` says.
+        tag: The tag.
+        entry: What the manifest is to say of it.
+        default: Whether it becomes the default tag; `None` if there is none.
+    """
     tags = {**manifest.get("tags", {}), tag: entry}
-    is_first = "default" not in manifest and "overrides" not in entry
-    if default or is_first:
+    if default is None:
+        default = "default" not in manifest
+    if default:
         manifest = {**manifest, "default": tag}
     return {**manifest, "tags": tags}
 

@@ -11,6 +11,7 @@ from keras_polynets import data
 from keras_polynets import recipes
 from keras_polynets import robustness
 from keras_polynets import zoo
+from keras_polynets.recipes.examples import spread
 from training import defences
 from training import reproduce
 from training.tables import TABLES
@@ -147,7 +148,7 @@ def test_cells_are_what_the_weights_reach(reported):
     model = zoo.load("pn4", weights=None, rank=2, class_names=None)
     zoo.weights.load_into(model, path / "best.weights.h5")
     sample = data.load("fashion_mnist_sample")
-    some = sample.x_test[:300], sample.y_test[:300]
+    some = spread((sample.x_test, sample.y_test), 300)
     for attack, examples, name in (
         (None, (sample.x_test, sample.y_test), CLEAN),
         ("fgsm:0.1", some, "FGSM"),

@@ -212,6 +212,7 @@ def test_two_replicas_train_like_one(name, tmp_path):
     """
     input_shape = load(name).input_shape[1:]
     size = 64 if name in MEMBERS else 16
+    dtype = "float64" if classifies(name) else "float32"
     program = f"""
         import contextlib
         import keras, numpy as np
@@ -224,7 +225,7 @@ def test_two_replicas_train_like_one(name, tmp_path):
                     {name!r},
                     weights=None,
                     input_shape={input_shape},
-                    dtype="float64",
+                    dtype={dtype!r},
                 )
             for layer in model._flatten_layers():
                 if hasattr(layer, "synchronized"):
