@@ -114,11 +114,10 @@ def _divided(block, batch_size):
     whole = rows - rows % batch_size
     if whole == rows:
         return block, None
-    parts = (
-        tree.map_structure(lambda t: t[:whole], block) if whole else None,
-        tree.map_structure(lambda t: t[whole:], block),
-    )
-    return parts
+    short = tree.map_structure(lambda t: t[whole:], block)
+    if not whole:
+        return None, short
+    return tree.map_structure(lambda t: t[:whole], block), short
 
 
 def _rows(block):
