@@ -106,6 +106,12 @@ TABLES = {
                 RATE_NAMES,
             ),
             Row(
+                "ResNet20, wider",
+                "resnet20.cifar10_jpeg_w14",
+                RATES,
+                trial_names=RATE_NAMES,
+            ),
+            Row(
                 "QResNet20, random initialisation",
                 "qresnet20.cifar10_jpeg_w8",
                 FACTORS,
