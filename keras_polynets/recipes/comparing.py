@@ -239,15 +239,16 @@ def _final(contender, changes):
     )
 
 
-def holding_out(recipe, number):
+def holding_out(recipe, changes):
     """Returns the recipe of trials for that of a published run.
 
-    Published runs of a comparison train on all images and show their test; of
-    those that train, `number` select here.
+    Published runs of a comparison train on everything and show their test;
+    here a part of what they train on selects.
 
     Args:
         recipe: A `Recipe` that holds nothing out.
-        number: Positive integer, how many images select.
+        changes: What holds examples out, as `Recipe.replace` takes it, such
+            as `{"data.validation": 5000}`.
 
     Returns:
         A `Recipe`.
@@ -255,7 +256,7 @@ def holding_out(recipe, number):
     monitor = recipe.schedule.monitor.removeprefix("val_")
     return recipe.replace(
         {
-            "data.validation": number,
+            **changes,
             "schedule.monitor": f"val_{monitor}",
             "evaluation.test_curve": False,
         }

@@ -126,9 +126,13 @@ def test_runs_train_on_what_chose():
     assert not final.holds_out and final.evaluation.test_curve
     assert "val_" + final.schedule.monitor == speech.schedule.monitor
     digits = recipes.load("resnet34_speech.fsdd_w16_speaker")
-    tested, _ = digits.data.split.split(",")
-    final = comparing._final(recipes.Contender("a", digits), {})
-    assert final.data.split == tested and not final.holds_out
+    held_out = {
+        "data.split": f"{digits.data.split},george",
+        "data.own_validation": True,
+    }
+    tuned = comparing.holding_out(digits, held_out)
+    assert tuned.holds_out and tuned.data.split == held_out["data.split"]
+    assert comparing._final(recipes.Contender("a", tuned), {}) == digits
 
 
 def test_another_fold_with_every_seed(recipe, tmp_path):

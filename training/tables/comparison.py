@@ -24,6 +24,9 @@ class Row:
         tuning_share: The share of the epochs that the trials last; `None` for
             the table's.
         folds: Changes that the runs take in turn, a seed after another.
+        held_out: Changes of the recipe, whose run holds nothing out, that
+            hold out the examples which choose among the trials; without any
+            the recipe says itself which do.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Row:
     runs: bool = True
     tuning_share: float | None = None
     folds: tuple = ({},)
+    held_out: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +65,14 @@ class ComparisonTable(PaperTable):
         paper_column: What the paper's numbers are.
         figures: Dictionary from the stem of a file to a `Figure`.
         tuning_share: The share of the epochs that trials last.
-        held_out: How many training images choose among the trials; 0 for as
-            many as the recipes say.
+        held_out: `Row.held_out` of the rows that have none.
     """
 
     rows: tuple
     paper_column: str
     figures: dict
     tuning_share: float = 1.0
-    held_out: int = 0
+    held_out: dict = dataclasses.field(default_factory=dict)
 
     first_number = 2
     options = (
@@ -120,8 +123,9 @@ class ComparisonTable(PaperTable):
         from keras_polynets.recipes.recipe import parse_override
 
         recipe = recipes.load(row.recipe)
-        if self.held_out:
-            recipe = recipes.comparing.holding_out(recipe, self.held_out)
+        held_out = row.held_out or self.held_out
+        if held_out:
+            recipe = recipes.comparing.holding_out(recipe, held_out)
         return recipe.replace(dict(map(parse_override, overrides)))
 
     def _contender(self, row, arguments):

@@ -96,7 +96,7 @@ TABLES = {
         "JPEG copy, half of the width, ten epochs)",
         paper_column="paper: test error (%), full scale",
         tuning_share=0.5,
-        held_out=5000,
+        held_out={"data.validation": 5000},
         rows=(
             Row(
                 "ResNet20",
@@ -187,6 +187,7 @@ TABLES = {
                 "Test accuracy, mean and deviation over the seeds",
                 (
                     "ResNet20",
+                    "ResNet20, wider",
                     "QResNet20, random initialisation",
                     "QResNet20, ReZero",
                     "QResNet20, compact",
