@@ -71,7 +71,13 @@ def publish(run_directory, name, zoo_directory, default=False, paper=""):
         manifest, rows, weights, recipe_file, report, reference = aside
         shutil.copyfile(source, weights)
         recipe_file.write_text(
-            head(name, result, paper, is_path(recipe.data.name))
+            head(
+                name,
+                result,
+                paper,
+                is_path(recipe.data.name),
+                size(model, result, dataset),
+            )
             + portable.to_toml(defaults=False),
             encoding="utf-8",
         )
@@ -115,7 +121,24 @@ def check(run, model_name, tag):
     return result
 
 
-def head(name, result, paper, is_local):
+def size(model, result, dataset):
+    """Returns the sentences on parameters and work in the head of a recipe."""
+    from keras_polynets.analysis.work import work_by_layer
+
+    work = sum(work_by_layer(model).values())
+    examples = result["training_examples"]
+    noun = "an image"
+    if getattr(dataset, "sampling_rate", None) is not None:
+        noun = "a recording"
+    epoch = f"{3 * work * examples:.2e}".replace("e+", "e")
+    return (
+        f"Parameters: {result['parameters']:,}. Work: {epoch} multiply-adds an "
+        f"epoch, three times the {work:,} of {noun} for {examples:,} "
+        f"{noun.split()[1]}s."
+    )
+
+
+def head(name, result, paper, is_local, size):
     """Returns the comment at the head of a published recipe.
 
     Args:
@@ -123,6 +146,7 @@ def head(name, result, paper, is_local):
         result: The result of the run.
         paper: What the paper reports, or an empty text.
         is_local: Whether the data is a file, which a user has elsewhere.
+        size: What is said of parameters and work.
     """
     hardware = result["hardware"]
     devices = hardware["accelerators"]
@@ -135,6 +159,7 @@ def head(name, result, paper, is_local):
     source = result.get("transfer", {}).get("training_seconds")
     before = f"{source:.0f} s for the first network and " if source else ""
     lines = [
+        size,
         f"Time: {before}{result['training_seconds']:.0f} s of training on "
         f"{hardware['cpus']} CPUs ({hardware['machine']}) and "
         f"{devices} accelerator{'' if devices == 1 else 's'}.",

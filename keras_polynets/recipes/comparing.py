@@ -82,8 +82,9 @@ def compare(
         Dictionary from the name of a contender to a dictionary: `trials` and
         `runs`, lists of records, and `chosen`, the changes that won or `None`
         while trials are missing. A record has the `changes` or the `seed`,
-        the `recipe`, the accuracies `validation` and `test`, the `history` (a
-        list of values an epoch for each metric) and facts of the run; or
+        the `recipe`, the accuracies `validation` and `test` (and such as
+        `test_top_5` of `evaluation.top_k`), the `history` (a list of values
+        an epoch for each metric) and facts of the run; or
         `diverged`, a message; or `missing`, where the run is not finished.
 
     Raises:
@@ -129,13 +130,16 @@ def compare(
     return report
 
 
-def accuracies(record_list):
+def accuracies(record_list, top=1):
     """Returns the test accuracies of finished records.
 
     Args:
         record_list: Records of `compare`.
+        top: The label among how many of the likeliest counts; above 1 it must
+            be in `evaluation.top_k` of the recipes.
     """
-    return [r["test"] for r in record_list if r.get("test") is not None]
+    key = "test" if top == 1 else f"test_top_{top}"
+    return [r[key] for r in record_list if r.get(key) is not None]
 
 
 def spread(values):
@@ -180,9 +184,14 @@ class _Runner:
         if "diverged" in result:
             return facts | result
         parts = ("validation", "test")
+        top = recipe.evaluation.top_k if test else ()
         return {
             **facts,
             **{part: (result[part] or {}).get("accuracy") for part in parts},
+            **{
+                f"test_top_{k}": result["test"][f"top_{k}_accuracy"]
+                for k in top
+            },
             **{key: result[key] for key in KEPT},
             "history": RunDirectory(path).read_history(),
         }
@@ -218,25 +227,25 @@ def _final(contender, changes):
     """Returns the recipe of the runs: on all that trains, with its test shown.
 
     What `data.validation` held out trains too, and of
-    `split = "speaker:TEST,VALIDATION"` the second speaker. What a set itself
-    holds out (`data.own_validation`) is left alone. A plateau of a validation
-    metric becomes one of the same metric in training.
+    `split = "speaker:TEST,VALIDATION"` the second speaker. A plateau of a
+    validation metric becomes one of the same metric in training; but what a
+    set itself holds out (`data.own_validation`) never trains, and goes on
+    saying where a plateau is, its curve in the place of the test's.
     """
     recipe = contender.recipe.replace(changes)
-    return scaled(
-        recipe.replace(
+    schedule, data = recipe.schedule, recipe.data
+    watched = data.own_validation and schedule.name == "plateau"
+    if not watched:
+        recipe = recipe.replace(
             {
                 "data.validation": 0,
                 "data.own_validation": False,
-                "data.split": recipe.data.split.partition(",")[0],
-                "schedule.monitor": recipe.schedule.monitor.removeprefix(
-                    "val_"
-                ),
+                "data.split": data.split.partition(",")[0],
+                "schedule.monitor": schedule.monitor.removeprefix("val_"),
                 "evaluation.test_curve": True,
             }
-        ),
-        contender.share,
-    )
+        )
+    return scaled(recipe, contender.share)
 
 
 def holding_out(recipe, changes):

@@ -20,6 +20,7 @@ from training.tables import TABLES
 from training.tables import prodpoly
 from training.tables.comparison import ComparisonTable
 from training.tables.comparison import Figure
+from training.tables.comparison import Measure
 from training.tables.comparison import Row
 
 RECIPE = """
@@ -188,7 +189,7 @@ def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
             Row("tuned", str(recipe_path), tuple(rates), paper="8.75"),
             Row("trials", str(recipe_path), tuple(rates), runs=False),
         ),
-        paper_column="paper: error (%)",
+        measures=(Measure("test error (%)", error=True), Measure()),
         claims=("a claim",),
         figures={
             "trials": Figure("Trials", ("tuned", "trials"), "trials"),
@@ -208,7 +209,9 @@ def test_reproduce_compares_recipes(recipe_path, tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     report = json.loads((tmp_path / "table.json").read_text())
     runs = [run["test"] for run in report["rows"]["tuned"]["runs"]]
-    expected = f"{100 * np.mean(runs):.2f} ± {100 * np.std(runs, ddof=1):.2f}"
+    deviation = f" ± {100 * np.std(runs, ddof=1):.2f}"
+    assert f"{100 - 100 * np.mean(runs):.2f}{deviation}" in text
+    expected = f"{100 * np.mean(runs):.2f}{deviation}"
     assert expected in text and expected in (tmp_path / "table.md").read_text()
     assert "8.75" in text and "learning_rate 0.01" in text
     assert {path.name for path in tmp_path.glob("*.png")} == {
@@ -252,7 +255,10 @@ def test_tables_print_the_numbers_that_recipes_cite():
             path = zoo.data_directory() / model / f"{tag}.toml"
             lines = path.read_text(encoding="utf-8").splitlines()
             cited = " ".join(x[2:] for x in lines if x.startswith("#"))
-            assert row.paper is None or row.paper in cited, (name, row.name)
+            numbers = row.paper or ()
+            numbers = [numbers] if isinstance(numbers, str) else numbers
+            assert all(x in cited for x in numbers), (name, row.name)
+            assert not numbers or len(numbers) == len(table.measures)
 
 
 def test_no_speaker_who_selects_tests():

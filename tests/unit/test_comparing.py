@@ -122,7 +122,11 @@ def test_another_recipe_in_the_folder_is_no_result(compared):
 def test_runs_train_on_what_chose():
     speech = recipes.load("resnet34_speech.speech_commands")
     assert speech.schedule.monitor.startswith("val_")
-    final = comparing._final(recipes.Contender("a", speech), {})
+    # What the set itself holds out never trains.
+    assert comparing._final(recipes.Contender("a", speech), {}) == speech
+    ours = {"data.own_validation": False, "data.validation": 100}
+    tuned = recipes.Contender("a", speech.replace(ours))
+    final = comparing._final(tuned, {})
     assert not final.holds_out and final.evaluation.test_curve
     assert "val_" + final.schedule.monitor == speech.schedule.monitor
     digits = recipes.load("resnet34_speech.fsdd_w16_speaker")

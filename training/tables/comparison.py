@@ -11,6 +11,23 @@ MISSING = "not run"
 
 
 @dataclasses.dataclass(frozen=True)
+class Measure:
+    """What the runs are measured by.
+
+    Args:
+        name: What the column is called.
+        paper: What the paper's numbers are; by default the same.
+        top: The label among how many of the likeliest counts as right.
+        error: Whether the share of wrong answers is told, not of right ones.
+    """
+
+    name: str = "test accuracy (%)"
+    paper: str = ""
+    top: int = 1
+    error: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
     """One row: a recipe and the trials that tune it.
 
@@ -19,7 +36,8 @@ class Row:
         recipe: Name of the recipe.
         trials: Changes to choose from, each a dictionary of recipe keys.
         trial_names: What they are called; by default their keys and values.
-        paper: The paper's number, as it prints it; `None` where it has none.
+        paper: The paper's number, as it prints it, or one for each measure of
+            the table; `None` where it has none.
         runs: Whether the chosen trial is run and measured on the test set.
         tuning_share: The share of the epochs that the trials last; `None` for
             the table's.
@@ -32,7 +50,7 @@ class Row:
     name: str
     recipe: str
     trials: tuple = ({},)
-    paper: str | None = None
+    paper: str | tuple | None = None
     trial_names: tuple = ()
     runs: bool = True
     tuning_share: float | None = None
@@ -49,11 +67,16 @@ class Figure:
         rows: The names of the rows whose curves it has.
         part: `"trials"` for the validation accuracy of every trial, `"runs"`
             for the mean and the deviation of the test accuracy over seeds.
+        metric: The metric of the runs' history. Where the test set is not
+            measured after every epoch there is `"val_accuracy"`.
+        error: Whether errors are drawn, not accuracies.
     """
 
     title: str
     rows: tuple
     part: str
+    metric: str = "test_accuracy"
+    error: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +85,16 @@ class ComparisonTable(PaperTable):
 
     Args:
         rows: Sequence of `Row`.
-        paper_column: What the paper's numbers are.
+        measures: Sequence of `Measure`, for each of which there is a column of
+            the paper's numbers and one of ours.
         figures: Dictionary from the stem of a file to a `Figure`.
         tuning_share: The share of the epochs that trials last.
         held_out: `Row.held_out` of the rows that have none.
     """
 
     rows: tuple
-    paper_column: str
     figures: dict
+    measures: tuple = (Measure(),)
     tuning_share: float = 1.0
     held_out: dict = dataclasses.field(default_factory=dict)
 
@@ -106,7 +130,6 @@ class ComparisonTable(PaperTable):
             known=known_part(arguments.known, "rows", dict),
         )
         return self.report(
-            paper_column=self.paper_column,
             paper={row.name: row.paper for row in self.rows},
             trial_names={row.name: list(row.trial_names) for row in self.rows},
             rows=found,
@@ -149,13 +172,14 @@ class ComparisonTable(PaperTable):
 
     def table(self, report):
         """Returns what was measured on the test set as rows of words."""
+        measures = self.measures
         rows = [
             [
                 "",
                 "chosen",
                 "parameters",
-                report["paper_column"],
-                "test accuracy (%)",
+                *(f"paper: {m.paper or m.name}" for m in measures),
+                *(m.name for m in measures),
                 "seeds",
                 "seconds a run",
             ]
@@ -168,8 +192,8 @@ class ComparisonTable(PaperTable):
                         name,
                         _chosen(report, name),
                         _parameters(found),
-                        report["paper"][name] or "not available",
-                        _accuracy(done),
+                        *_papers(report["paper"][name], measures),
+                        *(_measured(done, m) for m in measures),
                         str(len(done)),
                         _seconds(done),
                     ]
@@ -211,11 +235,19 @@ def _parameters(found):
     return MISSING
 
 
-def _accuracy(done):
+def _papers(paper, measures):
+    """Returns the paper's numbers, one for each measure."""
+    known = paper if isinstance(paper, (list, tuple)) else [paper]
+    known = [number or "not available" for number in known]
+    return known + ["not available"] * (len(measures) - len(known))
+
+
+def _measured(done, measure):
     from keras_polynets.recipes.comparing import accuracies
     from keras_polynets.recipes.comparing import spread
 
-    found = spread(accuracies(done))
+    values = accuracies(done, measure.top)
+    found = spread([1 - x for x in values] if measure.error else values)
     failed = sum("diverged" in run for run in done)
     text = MISSING if found is None else cell(found, 100, 2)
     return text if not failed else f"{text} ({failed} diverged)"
@@ -268,7 +300,7 @@ def collect(figure, report):
     for name in figure.rows:
         if figure.part == "runs":
             done = report["rows"][name]["runs"]
-            found = [_curve(r, "test_accuracy") for r in done if _has_run(r)]
+            found = [_curve(r, figure.metric) for r in done if _has_run(r)]
             if found:
                 curves[name] = found
             continue
@@ -302,12 +334,15 @@ def draw(figure, curves):
     ):
         epochs = np.array(list(found[0]))
         values = 100 * np.array([list(curve.values()) for curve in found])
+        values = 100 - values if figure.error else values
         mean, deviation = values.mean(axis=0), np.full(len(epochs), np.nan)
         if len(values) > 1:
             deviation = values.std(axis=0, ddof=1)
         _figures.band(axes, epochs, mean, deviation, label=label, **look)
-    part = "Validation" if figure.part == "trials" else "Test"
-    axes.set(xlabel="Epoch", ylabel=f"{part} accuracy (%)")
+    tested = figure.part == "runs" and figure.metric.startswith("test")
+    part = "Test" if tested else "Validation"
+    measure = "error" if figure.error else "accuracy"
+    axes.set(xlabel="Epoch", ylabel=f"{part} {measure} (%)")
     axes.set_title(figure.title, loc="left")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
