@@ -9,6 +9,7 @@ from benchmarks import measuring
 NAMES = (
     "attacks",
     "batch_normalization",
+    "certificates",
     "convolutional_throughput",
     "image_pipeline",
     "import_time",

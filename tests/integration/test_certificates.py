@@ -32,3 +32,10 @@ def test_results_and_page(tmp_path, capsys):
     certificates.main(words)
     assert name not in capsys.readouterr().out
     assert page.exists()
+    # Attacks alone come out as before.
+    changed = {name: json.loads(results.read_text())[name]}
+    left = changed[name]["certificates"][0].pop("attacked")
+    results.write_text(json.dumps(changed))
+    certificates.main([*words, "--attack-again"])
+    again = json.loads(results.read_text())[name]["certificates"][0]
+    assert again["attacked"] == left and again["auto"] == row["auto"]

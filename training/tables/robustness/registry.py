@@ -150,7 +150,8 @@ def _table(number, what, networks, attacks, claims, **kwargs):
     selection = SELECTIONS[kwargs.get("selecting", kind.selecting)]
     images = "the set's own" if "nsynth" in networks[0].recipe else "5,000"
     notes = (
-        "each method has seven values; the first seed chooses by "
+        "each method has seven values where no others are told; the first "
+        "seed chooses by "
         f"{images} validation images {selection}",
         *_notes(networks),
         *kwargs.pop("notes", ()),
