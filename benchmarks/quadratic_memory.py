@@ -41,14 +41,19 @@ def main(argv=None):
         rows.append(measuring.ratio(what, value, TARGET, at_least=False))
     else:
         rows.append({"what": what, "median": value, "unit": ""})
-    measuring.report("quadratic_memory", title, rows)
+    name = "quadratic_memory" if promised() else f"quadratic_memory_{backend()}"
+    measuring.report(name, title, rows)
 
 
 def promised():
     """Says whether the square is computed again, as on TensorFlow."""
+    return backend() == "tensorflow"
+
+
+def backend():
     import keras
 
-    return keras.backend.backend() == "tensorflow"
+    return keras.backend.backend()
 
 
 def peak(kind, depth):

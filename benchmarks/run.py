@@ -40,13 +40,10 @@ def main():
 def write_table():
     """Writes all results into one Markdown page."""
     lines = ["# Benchmarks", "", "Written by `make bench`.", ""]
-    for name in NAMES:
-        path = measuring.RESULTS / f"{name}.json"
-        if not path.exists():
-            continue
+    for path in sorted(measuring.RESULTS.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         machine = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
-        lines += [f"## {name}", "", result["title"], "", machine, ""]
+        lines += [f"## {path.stem}", "", result["title"], "", machine, ""]
         lines += ["| what | median | spread (runs) | target | met |"]
         lines += ["|---|---|---|---|---|"]
         lines += [
