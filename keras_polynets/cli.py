@@ -174,38 +174,29 @@ def _attack(arguments):
 
 
 def _accuracies(arguments, attacks):
-    dataset, images, labels = _arguments.load_images(arguments)
+    about, examples, labels = _arguments.load_examples(arguments)
     model = _load(arguments)
     accuracies = {}
     for attack in attacks:
         name = getattr(attack, "name", "clean")
         if not arguments.json:
-            console.say(name, f"{len(labels):,} images")
+            console.say(name, f"{len(labels):,} {about['kind']}")
         accuracies[name] = robustness.robust_accuracy(
             model,
-            (images, labels),
+            (examples, labels),
             attack,
             batch_size=arguments.batch_size,
             verbose=0 if arguments.json else 1,
         )
-    return {
-        "model": arguments.model,
-        "data": dataset.name,
-        "source": dataset.source,
-        "examples": len(labels),
-        "accuracy": accuracies,
-    }
+    return {"model": arguments.model, **about, "accuracy": accuracies}
 
 
 def _show_accuracies(result):
-    table = console.table("images", ("accuracy", "right"))
+    table = console.table(result["kind"], ("accuracy", "right"))
     for name, accuracy in result["accuracy"].items():
         table.add_row(name, console.percentage(accuracy))
-    console.print_table(
-        table,
-        f"{result['model']}: {result['examples']:,} test images of "
-        f"{result['data']}",
-    )
+    title = f"{result['model']}: {_arguments.title(result)}"
+    console.print_table(table, title)
 
 
 def _export(arguments):
@@ -269,7 +260,7 @@ def _parser():
     command = _command(
         commands,
         "evaluate",
-        "accuracy on the test images",
+        "accuracy on the test set",
         _evaluate,
         _show_accuracies,
     )

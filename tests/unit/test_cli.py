@@ -91,6 +91,60 @@ def test_evaluate_counts_the_test_images(capsys, weights):
     }
 
 
+@pytest.fixture
+def spoken_digits(tmp_path):
+    """A folder of digits, 1 by ann and 12 by theo, whom a tag left out."""
+    wavfile = pytest.importorskip("scipy.io.wavfile")
+    speakers = {"ann": (5,), "theo": range(6)}
+    for digit in "37":
+        for speaker, indices in speakers.items():
+            for i in indices:
+                path = tmp_path / f"{digit}_{speaker}_{i}.wav"
+                wavfile.write(path, 16000, np.full(8, i, "int16"))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "attack", "certify"])
+@pytest.mark.parametrize(
+    ("words", "split", "examples"),
+    [
+        (["resnet34_speech.fsdd_w16_speaker"], "speaker:theo", 12),
+        (
+            ["resnet34_speech", "--weights", "fsdd_w16_speaker"],
+            "speaker:theo",
+            12,
+        ),
+        (["resnet34_speech.fsdd_w16_index"], "index", 10),
+        (
+            ["resnet34_speech.fsdd_w16_index", "--split", "speaker:ann"],
+            "speaker:ann",
+            2,
+        ),
+        (["resnet34_speech.fsdd_w16_speaker", "--split", ""], "", 10),
+        (["resnet34_speech.speech_commands"], None, 10),
+    ],
+)
+def test_the_recipe_says_what_is_held_out(
+    command, words, split, examples, spoken_digits
+):
+    parsed = cli._parser().parse_args(
+        [command, *words, "--data", spoken_digits]
+    )
+    about, x, y = cli._arguments.load_examples(parsed)
+    assert (about["split"], about["examples"]) == (split, examples)
+    assert len(x) == len(y) == examples
+
+
+def test_evaluate_says_what_was_held_out(capsys, monkeypatch, spoken_digits):
+    model = keras.Sequential([keras.Input((16000,)), keras.layers.Dense(2)])
+    model.preprocessor = keras.layers.Rescaling(1.0)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    name = "resnet34_speech.fsdd_w16_speaker"
+    _, out, err = run(capsys, "evaluate", name, "--data", spoken_digits)
+    assert "12 test recordings of " in out and "images" not in out + err
+    assert ", split 'speaker:theo'" in out
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="cleverhans's backend"
 )
