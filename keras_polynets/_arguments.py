@@ -4,7 +4,6 @@ import argparse
 import math
 
 from keras_polynets import data
-from keras_polynets.zoo import directory
 
 
 def add_model(command):
@@ -45,42 +44,27 @@ def load_examples(arguments):
     """Reads the examples that the arguments of `add_data` name.
 
     Args:
-        arguments: What the parser found, those of `add_model` among them.
+        arguments: What the parser found.
 
     Returns:
         Tuple of what a command reports of them, a dictionary, of the test
         examples and of their labels.
     """
-    split = arguments.split
-    if split is None:
-        split = _split_of_recipe(arguments.model, arguments.weights)
     dataset = data.load(
         arguments.data,
         archives=arguments.archives,
         data_dir=arguments.data_dir,
-        split=split,
+        split=arguments.split,
     )
     x, y = (a[: arguments.limit] for a in (dataset.x_test, dataset.y_test))
     about = {
         "data": dataset.name,
         "source": dataset.source,
         "kind": "recordings" if dataset.sampling_rate else "images",
-        "split": split,
+        "split": arguments.split,
         "examples": len(y),
     }
     return about, x, y
-
-
-def _split_of_recipe(model, weights):
-    """Returns what the recipe of a model's weights holds out, or `None`.
-
-    With another split they would be tested on what trained them.
-    """
-    name, _, tag = model.partition(".")
-    if weights != "auto":
-        tag = weights
-    tag = tag or directory.manifest(name)["default"]
-    return directory.recipe_values(name, tag).get("data", {}).get("split")
 
 
 def title(result):

@@ -91,6 +91,17 @@ def test_evaluate_counts_the_test_images(capsys, weights):
     }
 
 
+def test_evaluate_counts_the_first_classes(capsys, weights):
+    words = "evaluate", "pn4", "--weights", weights[0], "--limit", "50"
+    result = run_json(capsys, *words, "--top-k", "1", "10")
+    assert result["top_1_accuracy"] == result["accuracy"]["clean"] < 1
+    assert result["top_10_accuracy"] == 1
+    code, out, _ = run(capsys, *words, "--top-k", "3")
+    assert code == 0 and "top 3 accuracy" in out
+    code, _, err = run(capsys, *words, "--top-k", "0")
+    assert code == 2 and "`--top-k` must be an integer of at least 1" in err
+
+
 @pytest.fixture
 def spoken_digits(tmp_path):
     """A folder of digits, 1 by ann and 12 by theo, whom a tag left out."""
@@ -130,7 +141,7 @@ def test_the_recipe_says_what_is_held_out(
     parsed = cli._parser().parse_args(
         [command, *words, "--data", spoken_digits]
     )
-    about, x, y = cli._arguments.load_examples(parsed)
+    about, x, y = cli._arguments.load_examples(cli._completed(parsed))
     assert (about["split"], about["examples"]) == (split, examples)
     assert len(x) == len(y) == examples
 
@@ -298,6 +309,7 @@ def test_train_prints_the_result(capsys, tmp_path):
     recipe.write_text(
         'model = "pn4"\nbatch_size = 500\n'
         '[data]\nname = "fashion_mnist_sample"\nvalidation = 100\n'
+        "[evaluation]\ntop_k = [3]\n"
         '[optimizer]\nname = "sgd"\nlearning_rate = 0.001\n'
     )
     code, out, err = run(
@@ -309,7 +321,7 @@ def test_train_prints_the_result(capsys, tmp_path):
         str(tmp_path / "run"),
     )
     assert code == 0, err
-    assert "2,000 test images" in out
+    assert "top 3 accuracy, 2,000 test examples" in out
     assert "Lipschitz bound" in out
 
 
