@@ -145,7 +145,17 @@ BAD = {
     "no lists": (
         without(speech_commands(), "validation_list.txt"),
         {},
-        "lacks validation_list.txt",
+        "lacks validation_list.txt, by which some",
+    ),
+    "neither of the lists": (
+        {n: c for n, c in speech_commands().items() if "list" not in n},
+        {"split": "index"},
+        "Speech Commands and lacks validation_list.txt and testing_list.txt,",
+    ),
+    "many words that are not tested": (
+        {f"{w}_ann_{9}.wav": recording(1) for w in range(20)},
+        {},
+        "Not in test: '0', .*, '15' and 12 more.",
     ),
     "a list of absent files": (
         without(speech_commands(), "yes/c3_nohash_0.wav"),
