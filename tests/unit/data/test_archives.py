@@ -303,6 +303,11 @@ def test_unknown_names(tmp_path):
         data.load("fashion_mnst", data_dir=tmp_path)
     with pytest.raises(ValueError, match="'emnist' 'leters'.*'letters'"):
         data.load("emnist/leters", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="set 'mnits/1'. Did") as caught:
+        data.load("mnits/1", data_dir=tmp_path)
+    assert len(str(caught.value)) < 200
+    with pytest.raises(FileNotFoundError, match="recs does not exist. Exp"):
+        data.load("recs/")
 
 
 def test_sets_that_are_no_image_classification(tmp_path):
