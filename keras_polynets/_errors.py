@@ -7,16 +7,17 @@ MOST_LISTED = 8
 MOST_KNOWN = 50
 
 
-def listed(names, most=MOST_LISTED):
+def listed(names, most=MOST_LISTED, separator=", "):
     """Returns names for an error: the first ones, and how many more.
 
     Args:
         names: Iterable of strings.
         most: How many are written out.
+        separator: What stands between them.
     """
     names = list(names)
     more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" * (more > 0))
+    return separator.join(names[:most]) + (f" and {more:,} more" * (more > 0))
 
 
 def unknown_name(kind, name, known):

@@ -75,7 +75,7 @@ def _import_tfds(name):
             f"{' and '.join(missing)} cannot be imported. Install it with "
             "`pip install keras_polynets[data,tensorflow]`, or use the "
             "embedded set 'fashion_mnist_sample', or give the path of a "
-            "folder or an archive of class folders."
+            "folder or an archive of class folders or of recordings."
         )
     import tensorflow_datasets as tfds
 
