@@ -17,13 +17,18 @@ def add_model(command):
 
 
 def add_data(command):
-    """Adds the arguments that name the images to classify."""
+    """Adds the arguments that name the examples to classify."""
     command.add_argument(
         "--data",
         default="fashion_mnist_sample",
         metavar="DATA",
-        help="a set of TFDS, or a folder or archive of class folders "
-        "(default: %(default)s, inside the package)",
+        help="a set of TFDS, or a folder or archive of class folders or of "
+        "recordings (default: %(default)s, inside the package)",
+    )
+    command.add_argument(
+        "--split",
+        help="what spoken digits hold out for the test, as in data.load "
+        "(default: that of the recipe of the weights; '' for none)",
     )
     command.add_argument(
         "--archives", metavar="DIR", help="local archives of a set of TFDS"
@@ -31,19 +36,41 @@ def add_data(command):
     command.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder")
     command.add_argument("--batch-size", type=int, default=500)
     command.add_argument(
-        "--limit", type=int, help="only the first images of the test set"
+        "--limit", type=int, help="only the first examples of the test set"
     )
 
 
-def load_images(arguments):
-    """Returns the set of `add_data`, its test images and their labels."""
+def load_examples(arguments):
+    """Reads the examples that the arguments of `add_data` name.
+
+    Args:
+        arguments: What the parser found.
+
+    Returns:
+        Tuple of what a command reports of them, a dictionary, of the test
+        examples and of their labels.
+    """
     dataset = data.load(
         arguments.data,
         archives=arguments.archives,
         data_dir=arguments.data_dir,
+        split=arguments.split,
     )
-    limit = arguments.limit
-    return dataset, dataset.x_test[:limit], dataset.y_test[:limit]
+    x, y = (a[: arguments.limit] for a in (dataset.x_test, dataset.y_test))
+    about = {
+        "data": dataset.name,
+        "source": dataset.source,
+        "kind": "recordings" if dataset.sampling_rate else "images",
+        "split": arguments.split,
+        "examples": len(y),
+    }
+    return about, x, y
+
+
+def title(result):
+    """Returns what examples a result of a command is of, in words."""
+    text = "{examples:,} test {kind} of {data}".format_map(result)
+    return text + (f", split {result['split']!r}" if result["split"] else "")
 
 
 def norm(text):

@@ -39,13 +39,13 @@ def add_arguments(command):
         nargs="+",
         default=[],
         metavar="EPSILON",
-        help="certify the test images against every change of at most "
+        help="certify the test set against every change of at most "
         "EPSILON in the ℓ∞ norm, in units of the model's input",
     )
     command.add_argument(
         "--attack",
         action="store_true",
-        help="attack the images too (PGD, 20 steps): the certified accuracy "
+        help="attack the test set too (PGD, 20 steps): the certified accuracy "
         "cannot pass what is left",
     )
     _arguments.add_data(command)
@@ -97,11 +97,11 @@ def _global_bounds(arguments, model):
 
 
 def _certificates(arguments, model, methods):
-    dataset, images, labels = _arguments.load_images(arguments)
+    about, examples, labels = _arguments.load_examples(arguments)
     verbose = 0 if arguments.json else 1
 
     def share(kind, *rest):
-        return kind(model, (images, labels), *rest, verbose=verbose)
+        return kind(model, (examples, labels), *rest, verbose=verbose)
 
     rows = []
     for epsilon in arguments.epsilon:
@@ -110,23 +110,21 @@ def _certificates(arguments, model, methods):
             if not arguments.json:
                 console.say(f"ε = {epsilon:g}", f"certified, {method}")
             row[method] = share(robustness.certified_accuracy, epsilon, method)
-        row["local_lipschitz_bound"] = _median(model, images, epsilon)
+        row["local_lipschitz_bound"] = _median(model, examples, epsilon)
         if arguments.attack and epsilon > 0:
             attack = f"pgd:{epsilon},20,{epsilon / 8}"
             row["attacked"] = share(robustness.robust_accuracy, attack)
         rows.append(row)
     return {
-        "data": dataset.name,
-        "source": dataset.source,
-        "examples": len(labels),
+        **about,
         "accuracy": share(robustness.robust_accuracy),
         "certificates": rows,
     }
 
 
-def _median(model, images, epsilon):
-    """Returns the median of the local Lipschitz bounds of stored images."""
-    inputs = evaluation.model_inputs(model, images)
+def _median(model, examples, epsilon):
+    """Returns the median of the local Lipschitz bounds of stored examples."""
+    inputs = evaluation.model_inputs(model, examples)
     found = robustness.local_lipschitz_bound(model, inputs, epsilon)
     return float(np.median(found))
 
@@ -166,6 +164,6 @@ def _show_certificates(result):
         )
     console.print_table(
         table,
-        f"Certified accuracy (ℓ∞), of {result['examples']:,} test images of "
-        f"{result['data']}; clean {console.percentage(result['accuracy'])}",
+        f"Certified accuracy (ℓ∞), of {_arguments.title(result)}; clean "
+        f"{console.percentage(result['accuracy'])}",
     )

@@ -2,6 +2,23 @@
 
 import difflib
 
+# Names that an error lists of many.
+MOST_LISTED = 8
+MOST_KNOWN = 50
+
+
+def listed(names, most=MOST_LISTED, separator=", "):
+    """Returns names for an error: the first ones, and how many more.
+
+    Args:
+        names: Iterable of strings.
+        most: How many are written out.
+        separator: What stands between them.
+    """
+    names = list(names)
+    more = len(names) - most
+    return separator.join(names[:most]) + (f" and {more:,} more" * (more > 0))
+
 
 def unknown_name(kind, name, known):
     """Returns the `ValueError` for a name that is not among those known.
@@ -16,7 +33,7 @@ def unknown_name(kind, name, known):
     hint = (
         f"Did you mean {' or '.join(map(repr, nearest))}?"
         if nearest
-        else f"Known: {', '.join(map(repr, known)) or 'none'}."
+        else f"Known: {listed(map(repr, known), MOST_KNOWN) or 'none'}."
     )
     return ValueError(f"Unknown {kind} {name!r}. {hint}")
 

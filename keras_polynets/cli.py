@@ -14,7 +14,10 @@ from keras_polynets import export
 from keras_polynets import recipes
 from keras_polynets import robustness
 from keras_polynets import zoo
+from keras_polynets._errors import check_positive_integer
 from keras_polynets._version import __version__
+from keras_polynets.recipes import evaluating
+from keras_polynets.zoo import directory
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -147,14 +150,14 @@ def _show_train(result):
     for part in ("validation", "test"):
         report = result[part]
         if report:
-            count = f"{report['examples']:,} {part} images"
-            table.add_row(
-                f"accuracy, {count}", console.percentage(report["accuracy"])
-            )
-            for attack, accuracy in report["attacks"].items():
-                table.add_row(
-                    f"{attack}, {count}", console.percentage(accuracy)
-                )
+            count = f"{report['examples']:,} {part} examples"
+            shares = {
+                "accuracy": report["accuracy"],
+                **evaluating.told_top_accuracies(report),
+                **report["attacks"],
+            }
+            for name, share in shares.items():
+                table.add_row(f"{name}, {count}", console.percentage(share))
     table.add_row(
         "Lipschitz bound (ℓ∞)", console.number(result["lipschitz_bound"])
     )
@@ -165,47 +168,47 @@ def _show_train(result):
 
 
 def _evaluate(arguments):
-    return _accuracies(arguments, [None])
+    top_k = _completed(arguments).top_k or []
+    for k in top_k:
+        check_positive_integer("--top-k", k)
+    return _accuracies(arguments, [None], top_k)
 
 
 def _attack(arguments):
     attacks = [robustness.parse_attack(text) for text in arguments.attacks]
-    return _accuracies(arguments, [None, *attacks])
+    return _accuracies(_completed(arguments), [None, *attacks])
 
 
-def _accuracies(arguments, attacks):
-    dataset, images, labels = _arguments.load_images(arguments)
+def _accuracies(arguments, attacks, top_k=()):
+    about, examples, labels = _arguments.load_examples(arguments)
     model = _load(arguments)
     accuracies = {}
     for attack in attacks:
         name = getattr(attack, "name", "clean")
         if not arguments.json:
-            console.say(name, f"{len(labels):,} images")
+            console.say(name, f"{len(labels):,} {about['kind']}")
         accuracies[name] = robustness.robust_accuracy(
             model,
-            (images, labels),
+            (examples, labels),
             attack,
             batch_size=arguments.batch_size,
             verbose=0 if arguments.json else 1,
         )
-    return {
-        "model": arguments.model,
-        "data": dataset.name,
-        "source": dataset.source,
-        "examples": len(labels),
-        "accuracy": accuracies,
-    }
+    result = {"model": arguments.model, **about}
+    if top_k:
+        result |= evaluating.top_accuracies(
+            model, (examples, labels), top_k, arguments.batch_size
+        )
+    return result | {"accuracy": accuracies}
 
 
 def _show_accuracies(result):
-    table = console.table("images", ("accuracy", "right"))
-    for name, accuracy in result["accuracy"].items():
+    table = console.table(result["kind"], ("accuracy", "right"))
+    shares = result["accuracy"] | evaluating.told_top_accuracies(result)
+    for name, accuracy in shares.items():
         table.add_row(name, console.percentage(accuracy))
-    console.print_table(
-        table,
-        f"{result['model']}: {result['examples']:,} test images of "
-        f"{result['data']}",
-    )
+    title = f"{result['model']}: {_arguments.title(result)}"
+    console.print_table(table, title)
 
 
 def _export(arguments):
@@ -219,6 +222,22 @@ def _export(arguments):
 
 def _show_export(result):
     print(f"{result['model']} → {result['path']}")
+
+
+def _completed(arguments):
+    """Fills in what the recipe of the weights says and the user did not.
+
+    With another split they would be tested on what trained them.
+    """
+    name, _, tag = arguments.model.partition(".")
+    if arguments.weights != "auto":
+        tag = arguments.weights
+    tag = tag or directory.manifest(name)["default"]
+    recipe = directory.recipe_values(name, tag)
+    for section, key in (("data", "split"), ("evaluation", "top_k")):
+        if getattr(arguments, key, ()) is None:
+            setattr(arguments, key, recipe.get(section, {}).get(key))
+    return arguments
 
 
 def _load(arguments):
@@ -269,11 +288,19 @@ def _parser():
     command = _command(
         commands,
         "evaluate",
-        "accuracy on the test images",
+        "accuracy on the test set",
         _evaluate,
         _show_accuracies,
     )
     _arguments.add_model(command)
+    command.add_argument(
+        "--top-k",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="the share of the examples whose class is among the K most "
+        "probable ones too (default: as the recipe of the weights says)",
+    )
     _arguments.add_data(command)
 
     command = _command(
@@ -299,7 +326,7 @@ def _parser():
         commands,
         "certify",
         "bounds of Lipschitz constant and complexity, certified accuracy",
-        lambda arguments: _certify.run(arguments, _load),
+        lambda arguments: _certify.run(_completed(arguments), _load),
         _certify.show,
     )
     _arguments.add_model(command)

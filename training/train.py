@@ -89,6 +89,8 @@ def summary(result):
         ]
         chosen = f"chosen: bound {result['chosen']:g}"
         return "\n".join([*rows, chosen, summary(result["projected"])])
+    from keras_polynets.recipes import evaluating
+
     lines = [
         f"{result['model']}: {result['parameters']:,} parameters, "
         f"{result['epochs']} epochs in {result['training_seconds']:.1f} s, "
@@ -98,6 +100,10 @@ def summary(result):
         part = result[name]
         if part is not None:
             lines.append(f"{name} accuracy {part['accuracy']:.4f}")
+            lines += [
+                f"  {top} {value:.4f}"
+                for top, value in evaluating.told_top_accuracies(part).items()
+            ]
             lines += [
                 f"  under {attack}: "
                 + ("skipped" if value is None else f"{value:.4f}")

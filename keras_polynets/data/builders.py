@@ -16,19 +16,29 @@ def builder(name, data_dir=None):
         data_dir: The data folder of TFDS, by default its own.
     """
     tfds = _import_tfds(name)
-    # Registers the builder of this package with TFDS.
-    importlib.import_module("keras_polynets.data.speech_commands")
     if data_dir is not None:
         data_dir = pathlib.Path(data_dir).expanduser()
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError:
-        known = tfds.list_builders(with_community_datasets=False)
-        raise unknown_name(
-            "data set", name, [*known, "fashion_mnist_sample"]
-        ) from None
     except ValueError as error:
-        raise _unknown_configuration(tfds, name, error) from None
+        raise _explained(tfds, name, error) from None
+
+
+def is_known(name):
+    """Returns whether TFDS, where it is installed, has a set of this name.
+
+    Args:
+        name: As in `builder`.
+    """
+    try:
+        tfds = _import_tfds(name)
+    except ImportError:
+        return False
+    return name.partition("/")[0].partition(":")[0] in _known(tfds)
+
+
+def _known(tfds):
+    return tfds.list_builders(with_community_datasets=False)
 
 
 def download_dir(builder):
@@ -65,14 +75,19 @@ def _import_tfds(name):
             f"{' and '.join(missing)} cannot be imported. Install it with "
             "`pip install keras_polynets[data,tensorflow]`, or use the "
             "embedded set 'fashion_mnist_sample', or give the path of a "
-            "folder or an archive of class folders."
+            "folder or an archive of class folders or of recordings."
         )
     import tensorflow_datasets as tfds
 
+    # Registers the builder of this package with TFDS.
+    importlib.import_module("keras_polynets.data.speech_commands")
     return tfds
 
 
-def _unknown_configuration(tfds, name, error):
+def _explained(tfds, name, error):
+    if not is_known(name):
+        known = [*_known(tfds), "fashion_mnist_sample"]
+        return unknown_name("data set", name, known)
     set_name, _, configuration = name.partition("/")
     known = tfds.builder_cls(set_name).builder_configs
     if not configuration or configuration in known:

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_polynets._errors import listed
 from keras_polynets.data.arrays import ArrayDataset
 from keras_polynets.data.members import check_exists
 from keras_polynets.data.members import files_of
@@ -110,7 +111,7 @@ def _class_names(path, images):
         only = sorted(set(classes["train"]) ^ set(classes["test"]))
         raise ValueError(
             f"{path} must have the same classes in train/ and test/. Only in "
-            f"one of them: {', '.join(map(repr, only))}."
+            f"one of them: {listed(map(repr, only))}."
         )
     return tuple(classes["train"])
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from keras_polynets.data import builders
 from keras_polynets.data import members
 from keras_polynets.data import notes
 from keras_polynets.data import sample
@@ -10,6 +11,8 @@ from keras_polynets.data.class_folders import LAYOUT
 from keras_polynets.data.class_folders import is_image
 from keras_polynets.data.class_folders import load_class_folders
 from keras_polynets.data.prepared import load_prepared
+
+LAYOUTS = f"images, {LAYOUT}; or {speech.LAYOUT}"
 
 
 def load(name, *, archives=None, data_dir=None, split=None):
@@ -33,7 +36,7 @@ def load(name, *, archives=None, data_dir=None, split=None):
               files; or the folders of Speech Commands with its two lists; or
               the files `<word>_<speaker>_<index>.wav` of the Free Spoken
               Digit Dataset. An archive is read as a stream, nothing is
-              extracted. A path that could be a name is written `./path`.
+              extracted. A path that is a set's name too is written `./path`.
         archives: For a set of TFDS: folder of its archives, for machines
             without a network (see `data.place_archives`).
         data_dir: For a set of TFDS: the data folder of TFDS.
@@ -70,7 +73,7 @@ def load(name, *, archives=None, data_dir=None, split=None):
         )
     if is_path(name):
         path = pathlib.Path(name).expanduser()
-        members.check_exists(path, f"images, {LAYOUT}; or {speech.LAYOUT}")
+        members.check_exists(path, LAYOUTS)
         if _holds_recordings(path):
             return speech.load_speech(path, split)
     if split:
@@ -95,18 +98,28 @@ def is_path(name):
     """
     if isinstance(name, pathlib.PurePath):
         return True
+    path = pathlib.Path(name)
     return (
         name.startswith(("/", ".", "~"))
         or "\\" in name
-        or name.endswith(members.SUFFIXES)
-        or (pathlib.Path(name) / "train").is_dir()
+        or name.endswith(("/", *members.SUFFIXES))
+        or (path / "train").is_dir()
+        # Results, or what TFDS prepared, may lie in a folder of a set's name.
+        or (path.exists() and not _is_set(name))
     )
 
 
+def _is_set(name):
+    return name == sample.NAME or builders.is_known(name)
+
+
 def _holds_recordings(path):
-    """Whether a path holds wav files, by the first file of a known kind."""
+    """Whether a path holds wav files or images, by the first of them."""
     for first, _ in members.files_of(
         path, lambda name: is_image(name) or speech.is_recording(name)
     ):
         return speech.is_recording(first)
-    return False
+    raise ValueError(
+        f"{path} has neither images nor recordings in a known layout. Expected "
+        f"{LAYOUTS}."
+    )

@@ -10,6 +10,7 @@ import urllib.request
 
 import numpy as np
 
+from keras_polynets._errors import listed
 from keras_polynets.data import builders
 from keras_polynets.data import wav
 from keras_polynets.data.archives import DEBIAN
@@ -189,7 +190,7 @@ def prepare(builder, name, archives=None, file_format=None):
     download_dir = builders.download_dir(builder)
     failures = []
     try:
-        with _no_leftovers(download_dir), _bounded_downloads(failures):
+        with _no_leftovers(builder), _bounded_downloads(failures):
             builder.download_and_prepare(
                 download_dir=download_dir,
                 download_config=config,
@@ -260,11 +261,11 @@ def _probe(server):
 
 
 @contextlib.contextmanager
-def _no_leftovers(download_dir):
-    """Removes the temporary folders that a failed download leaves."""
+def _no_leftovers(builder):
+    """Removes the temporary and empty folders that a failed download leaves."""
 
     def temporary():
-        return set(download_dir.glob("**/*.tmp.*"))
+        return set(builders.download_dir(builder).glob("**/*.tmp.*"))
 
     before = temporary()
     try:
@@ -272,19 +273,37 @@ def _no_leftovers(download_dir):
     except BaseException:
         for folder in temporary() - before:
             shutil.rmtree(folder, ignore_errors=True)
+        root = pathlib.Path(builder.data_dir_root).expanduser()
+        folder = pathlib.Path(builder.data_dir).expanduser()
+        while folder != root and folder.is_relative_to(root):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            folder = folder.parent
         raise
+
+
+def _another(builder):
+    """Returns what a set of the same kind can be had from, in words."""
+    from tensorflow_datasets import features
+
+    kinds = map(type, builder.info.features.values())
+    if features.Audio in kinds:
+        return (
+            "or give the path of a folder or an archive of wav files, such as "
+            "those of Speech Commands and of the Free Spoken Digit Dataset: "
+            "load(PATH)"
+        )
+    return "or use the embedded set 'fashion_mnist_sample'"
 
 
 def _unreachable(builder, name, missing, failures):
     url, cause = failures[0]
-    listed = [
+    files = [
         f"{file_name(u, info)} ({int(info.size):,} bytes, sha256 "
         f"{info.checksum})"
         for u, info in (builder.url_infos or {}).items()
         if u in missing
     ]
-    if len(listed) > 8:
-        listed[8:] = [f"and {len(listed) - 8} more"]
     ways = [
         "with a network, run again: TFDS downloads it",
         f"without one, give a folder of the files: load({name!r}, "
@@ -296,9 +315,10 @@ def _unreachable(builder, name, missing, failures):
             f"on Debian and Ubuntu: apt-get install {package.name} (it puts "
             f"them in {package.folder}, where they are looked for)"
         )
-    ways.append("or use the embedded set 'fashion_mnist_sample'")
+    ways.append(_another(builder))
     return FileNotFoundError(
         f"The data set {name!r} is not prepared in {builder.data_dir_root}, "
         f"and {url} could not be downloaded ({cause}). Files looked for: "
-        f"{'; '.join(listed) or url}. Ways to get it: {'; '.join(ways)}."
+        f"{listed(files, separator='; ') or url}. Ways to get it: "
+        f"{'; '.join(ways)}."
     )

@@ -13,6 +13,17 @@ from keras_polynets.data.prepared import prepare
 
 # Of a set whose test labels are secret, the validation set tests.
 TEST_SPLITS = ("test", "validation")
+# How JPEG, PNG, GIF, BMP, WebP and the two forms of JPEG XL begin: what
+# TensorFlow decodes, whatever the ending of the name.
+HEADS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"GIF8",
+    b"BM",
+    b"RIFF",
+    b"\xff\x0a",
+    b"\0\0\0\x0cJXL",
+)
 TEST_FOLDERS = ("test", "val", "validation")
 
 
@@ -103,7 +114,7 @@ class FolderSource:
 
     def read(self, indices):
         """Returns the bytes and the labels of some images."""
-        contents = [self.paths[i].read_bytes() for i in indices]
+        contents = [_read_image(self.paths[i]) for i in indices]
         return contents, self.labels[indices]
 
 
@@ -127,6 +138,20 @@ class RecordSource:
         image, label = self.keys
         contents = [example[image] for example in examples]
         return contents, np.array([e[label] for e in examples], "int32")
+
+
+def _read_image(path):
+    """Returns the bytes of a file, of which a decoder would not say the name.
+
+    One that begins as an image and is damaged later still gets its error.
+    """
+    content = path.read_bytes()
+    if not content.startswith(HEADS):
+        raise ValueError(
+            f"{path} is not a JPEG or PNG image: it begins with "
+            f"{content[:8]!r}. Get it again, or remove it."
+        )
+    return content
 
 
 def _stream_folder(folder):

@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 
+from keras_polynets._errors import listed
 from keras_polynets._errors import unknown_name
 from keras_polynets.data import wav
 from keras_polynets.data.arrays import ArrayDataset
@@ -23,6 +24,8 @@ LAYOUT = (
 SPLITS = ("train", "validation", "test")
 # The recordings of each speaker and digit that test, in the spoken digits.
 TEST_INDICES = range(5)
+# In the names of Speech Commands, which look like those of spoken digits.
+_HASHED = "_nohash_"
 _SPOKEN = re.compile(r"([^_]+)_(.+)_(\d+)\.wav", re.IGNORECASE)
 
 
@@ -95,11 +98,14 @@ def _read(path):
 
 def _places(path, clips, lists, split):
     """Returns `{name: (split, word)}` by the layout that is found."""
-    if lists:
-        _refuse_split(split, "validation_list.txt and testing_list.txt say")
-        return places_by_lists(path, clips, lists)
     parts = {name: pathlib.PurePosixPath(name).parts for name in clips}
-    if all(len(p) >= 3 and p[-3] in SPLITS for p in parts.values()):
+    in_folders = all(len(p) >= 3 and p[-3] in SPLITS for p in parts.values())
+    is_hashed = any(_HASHED in p[-1] for p in parts.values())
+    if lists or (is_hashed and not in_folders):
+        places = places_by_lists(path, clips, lists)
+        _refuse_split(split, f"{' and '.join(LISTS.values())} say")
+        return places
+    if in_folders:
         _refuse_split(split, "the folders train/ and test/ say")
         return {name: (p[-3], p[-2]) for name, p in parts.items()}
     spoken = {name: _SPOKEN.fullmatch(p[-1]) for name, p in parts.items()}
@@ -123,8 +129,9 @@ def places_by_lists(path, names, lists):
     missing = [name for name in LISTS.values() if name not in lists]
     if missing:
         raise ValueError(
-            f"{path} lacks {missing[0]}, which says what is held out. Get the "
-            "archive of Speech Commands again."
+            f"{path} holds recordings of Speech Commands and lacks "
+            f"{' and '.join(missing)}, by which some are held out. Get the "
+            "archive of Speech Commands again, which can be read as it is."
         )
     split_of = {
         name: split for split, file in LISTS.items() for name in lists[file]
@@ -196,7 +203,7 @@ def _check_classes(path, arrays, class_names):
         if lacking:
             raise ValueError(
                 f"{path} must have every word in its training and its test "
-                f"set. Not in {split}: {', '.join(map(repr, lacking))}."
+                f"set. Not in {split}: {listed(map(repr, lacking))}."
             )
 
 

@@ -30,8 +30,10 @@ def read_wav(source):
 
     Raises:
         FileNotFoundError: If there is no such file.
+        IsADirectoryError: If it is a folder.
         ImportError: If SciPy, which decodes it, is not installed.
-        ValueError: If it is no wav file, is cut short, or holds no samples.
+        ValueError: If it is no wav file, is cut short, or holds no samples or
+            NaN.
 
     Example:
 
@@ -40,6 +42,11 @@ def read_wav(source):
     if isinstance(source, bytes):
         return decode_wav(source, "the content")
     path = pathlib.Path(source).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder. Expected the path of one wav file; a folder "
+            "of them is read by data.load."
+        )
     return decode_wav(path.read_bytes(), str(path))
 
 
@@ -64,15 +71,21 @@ def decode_wav(content, where):
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
             rate, samples = wavfile.read(io.BytesIO(content))
     except Exception as error:
-        # SciPy raises whatever its parser stumbled over.
+        # Other errors are whatever SciPy's parser stumbled over.
+        reason = f": {error}" if isinstance(error, ValueError) else ""
         raise ValueError(
-            f"{where} is not a wav file that can be read: {error}. Expected "
-            "uncompressed PCM or floats."
+            f"{where} is not a wav file that can be read{reason}. Expected "
+            "uncompressed PCM or floats, whole."
         ) from error
     if not len(samples) or rate <= 0:
         raise ValueError(
             f"{where} holds no sound: {len(samples)} samples at a rate of "
             f"{rate} a second. Remove it or record it again."
+        )
+    if np.isnan(samples).any():
+        raise ValueError(
+            f"{where} holds samples that are not numbers (NaN). Remove it or "
+            "record it again."
         )
     samples = _as_int16(samples)
     if samples.ndim == 2:

@@ -112,6 +112,15 @@ def top_accuracies(model, examples, top_k, batch_size):
     }
 
 
+def told_top_accuracies(report):
+    """Returns the shares of `top_accuracies` in a report, named in words."""
+    return {
+        key.replace("_", " "): value
+        for key, value in report.items()
+        if key.startswith("top_")
+    }
+
+
 def _scores(model, inputs):
     """Returns logits, or the mean probabilities over several crops."""
     crops = inputs.shape[1] if inputs.ndim == 5 else 1

@@ -107,6 +107,19 @@ def recipe_path(name, tag):
     return model_directory(name) / f"{tag}.toml"
 
 
+def recipe_values(name, tag):
+    """Returns the recipe of a tag, as TOML has it; empty where there is none.
+
+    Args:
+        name: The name of the model.
+        tag: The tag, or `None`.
+    """
+    if tag is None or tag not in recipe_tags(name):
+        return {}
+    path = recipe_path(name, tag)
+    return _read_toml(path, path.stat().st_mtime_ns)
+
+
 def recipe_tags(name):
     """Returns the tags of a model that have a recipe, sorted.
 

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import tomllib
 import warnings
 
 from keras_polynets.zoo import directory
@@ -230,9 +229,5 @@ def _load_tag(model, name, tag, trained):
 
 
 def _optimizer(name, tag):
-    if tag and directory.recipe_path(name, tag).is_file():
-        path = directory.recipe_path(name, tag)
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        if "optimizer" in recipe:
-            return recipe["optimizer"]
-    return registry.entry(name).optimizer
+    recipe = directory.recipe_values(name, tag)
+    return recipe.get("optimizer", registry.entry(name).optimizer)

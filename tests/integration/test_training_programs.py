@@ -43,6 +43,7 @@ max_value = 2.0
 start_epoch = 1
 [evaluation]
 attacks = ["fgsm:0.1"]
+top_k = [3]
 """
 
 on_tensorflow = pytest.mark.skipif(
@@ -72,6 +73,7 @@ def test_train_prints_the_result(recipe_path, finished, capsys):
     text = capsys.readouterr().out
     result = json.loads((finished / "result.json").read_text())
     assert f"test accuracy {result['test']['accuracy']:.4f}" in text
+    assert f"top 3 accuracy {result['test']['top_3_accuracy']:.4f}" in text
     assert train.main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result
 

@@ -91,6 +91,71 @@ def test_evaluate_counts_the_test_images(capsys, weights):
     }
 
 
+def test_evaluate_counts_the_first_classes(capsys, weights):
+    words = "evaluate", "pn4", "--weights", weights[0], "--limit", "50"
+    result = run_json(capsys, *words, "--top-k", "1", "10")
+    assert result["top_1_accuracy"] == result["accuracy"]["clean"] < 1
+    assert result["top_10_accuracy"] == 1
+    code, out, _ = run(capsys, *words, "--top-k", "3")
+    assert code == 0 and "top 3 accuracy" in out
+    code, _, err = run(capsys, *words, "--top-k", "0")
+    assert code == 2 and "`--top-k` must be an integer of at least 1" in err
+
+
+@pytest.fixture
+def spoken_digits(tmp_path):
+    """A folder of digits, 1 by ann and 12 by theo, whom a tag left out."""
+    wavfile = pytest.importorskip("scipy.io.wavfile")
+    speakers = {"ann": (5,), "theo": range(6)}
+    for digit in "37":
+        for speaker, indices in speakers.items():
+            for i in indices:
+                path = tmp_path / f"{digit}_{speaker}_{i}.wav"
+                wavfile.write(path, 16000, np.full(8, i, "int16"))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "attack", "certify"])
+@pytest.mark.parametrize(
+    ("words", "split", "examples"),
+    [
+        (["resnet34_speech.fsdd_w16_speaker"], "speaker:theo", 12),
+        (
+            ["resnet34_speech", "--weights", "fsdd_w16_speaker"],
+            "speaker:theo",
+            12,
+        ),
+        (["resnet34_speech.fsdd_w16_index"], "index", 10),
+        (
+            ["resnet34_speech.fsdd_w16_index", "--split", "speaker:ann"],
+            "speaker:ann",
+            2,
+        ),
+        (["resnet34_speech.fsdd_w16_speaker", "--split", ""], "", 10),
+        (["resnet34_speech.speech_commands"], None, 10),
+    ],
+)
+def test_the_recipe_says_what_is_held_out(
+    command, words, split, examples, spoken_digits
+):
+    parsed = cli._parser().parse_args(
+        [command, *words, "--data", spoken_digits]
+    )
+    about, x, y = cli._arguments.load_examples(cli._completed(parsed))
+    assert (about["split"], about["examples"]) == (split, examples)
+    assert len(x) == len(y) == examples
+
+
+def test_evaluate_says_what_was_held_out(capsys, monkeypatch, spoken_digits):
+    model = keras.Sequential([keras.Input((16000,)), keras.layers.Dense(2)])
+    model.preprocessor = keras.layers.Rescaling(1.0)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    name = "resnet34_speech.fsdd_w16_speaker"
+    _, out, err = run(capsys, "evaluate", name, "--data", spoken_digits)
+    assert "12 test recordings of " in out and "images" not in out + err
+    assert ", split 'speaker:theo'" in out
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="cleverhans's backend"
 )
@@ -244,6 +309,7 @@ def test_train_prints_the_result(capsys, tmp_path):
     recipe.write_text(
         'model = "pn4"\nbatch_size = 500\n'
         '[data]\nname = "fashion_mnist_sample"\nvalidation = 100\n'
+        "[evaluation]\ntop_k = [3]\n"
         '[optimizer]\nname = "sgd"\nlearning_rate = 0.001\n'
     )
     code, out, err = run(
@@ -255,7 +321,7 @@ def test_train_prints_the_result(capsys, tmp_path):
         str(tmp_path / "run"),
     )
     assert code == 0, err
-    assert "2,000 test images" in out
+    assert "top 3 accuracy, 2,000 test examples" in out
     assert "Lipschitz bound" in out
 
 

@@ -1,6 +1,7 @@
 """Recipes: what they may say, how they are changed, read and written."""
 
 import json
+import types
 
 import keras
 import numpy as np
@@ -304,6 +305,23 @@ def test_training_model_takes_stored_data(path):
     inner = outer.optimizer.inner_optimizer
     assert inner.coupled_weight_decay == 1e-4
     assert inner.inner_optimizer.momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored_shape", "kind"),
+    [
+        ({"augmentation.gain": [0.5, 1.0]}, (28, 28, 1), "recordings"),
+        ({"augmentation.shift": 9}, (28, 28, 1), "recordings"),
+        ({"augmentation.flip": True}, (16000,), "images"),
+        ({"augmentation.crop_padding": 4}, (16000,), "images"),
+    ],
+)
+def test_augmentation_of_the_other_kind_is_refused(
+    path, changes, stored_shape, kind
+):
+    model = types.SimpleNamespace(stored_shape=stored_shape)
+    with pytest.raises(ValueError, match=f"Augmentation of {kind} does not"):
+        building._augmentation(recipes.load(path, changes), model, None)
 
 
 def test_best_weights_forget_epochs_before_the_projection():

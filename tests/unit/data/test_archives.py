@@ -220,8 +220,21 @@ def test_no_archive_and_no_network(tiny_shapes, tmp_path, monkeypatch):
     assert "with a network, run again" in message
     assert "load('tiny_shapes', archives=FOLDER)" in message
     assert "no route" in message
+    assert "or use the embedded set 'fashion_mnist_sample'" in message
+    assert not (tmp_path / "d" / "tiny_shapes").exists()
     assert files_in(tmp_path / "d") == []
     assert list((tmp_path / "d").rglob("*.tmp.*")) == []
+
+
+def test_no_network_for_recordings(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared, "_probe", no_network)
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load("speech_commands35", data_dir=tmp_path)
+    message = str(caught.value)
+    assert "speech_commands_v0.02.tar.gz (2,428,923,189 bytes" in message
+    assert "or an archive of wav files, such as those of Speech" in message
+    assert "fashion_mnist_sample" not in message
+    assert not (tmp_path / "speech_commands35").exists()
 
 
 def test_error_names_debians_package(tmp_path, monkeypatch):
@@ -303,6 +316,11 @@ def test_unknown_names(tmp_path):
         data.load("fashion_mnst", data_dir=tmp_path)
     with pytest.raises(ValueError, match="'emnist' 'leters'.*'letters'"):
         data.load("emnist/leters", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="set 'mnits/1'. Did") as caught:
+        data.load("mnits/1", data_dir=tmp_path)
+    assert len(str(caught.value)) < 200
+    with pytest.raises(FileNotFoundError, match="recs does not exist. Exp"):
+        data.load("recs/")
 
 
 def test_sets_that_are_no_image_classification(tmp_path):

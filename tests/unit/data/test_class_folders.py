@@ -211,8 +211,11 @@ def test_missing_parts(tmp_path):
     files = {n: c for n, c in small_set().items() if n.startswith("train")}
     with pytest.raises(ValueError, match="no images in test/<class>/"):
         load(write_zip(tmp_path / "a.zip", files))
-    with pytest.raises(ValueError, match="no images in train and test"):
-        load(write_folder(tmp_path / "empty", {"a/b": b""}))
+    for name in ("a/b", "a/b.png"):
+        with pytest.raises(
+            ValueError, match="neither images nor recordings .*<word>/.*wav"
+        ):
+            load(write_folder(tmp_path / "other", {name: png(0)}))
     files = {**small_set(), "train/cow/0.png": png(1)}
     with pytest.raises(ValueError, match="Only in one of them: 'cow'"):
         load(write_zip(tmp_path / "b.zip", files))

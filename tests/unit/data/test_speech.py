@@ -145,7 +145,17 @@ BAD = {
     "no lists": (
         without(speech_commands(), "validation_list.txt"),
         {},
-        "lacks validation_list.txt",
+        "lacks validation_list.txt, by which some",
+    ),
+    "neither of the lists": (
+        {n: c for n, c in speech_commands().items() if "list" not in n},
+        {"split": "index"},
+        "Speech Commands and lacks validation_list.txt and testing_list.txt,",
+    ),
+    "many words that are not tested": (
+        {f"{w}_ann_{9}.wav": recording(1) for w in range(20)},
+        {},
+        "Not in test: '0', .*, '15' and 12 more.",
     ),
     "a list of absent files": (
         without(speech_commands(), "yes/c3_nohash_0.wav"),
@@ -193,6 +203,24 @@ def test_defects_are_named(name, tmp_path):
     with pytest.raises(ValueError, match=message):
         data.load(path, **arguments)
     assert sorted(p for p in path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["recs", "recs/", "sets/recs"])
+def test_a_folder_that_exists_is_no_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / name, spoken_digits())
+    assert len(data.load(name).x_test) == 12
+
+
+def test_a_set_is_no_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "fashion_mnist_sample", spoken_digits())
+    assert data.load("fashion_mnist_sample").sampling_rate is None
+    write(tmp_path / "speech_commands35", spoken_digits())
+    tfds = pytest.importorskip("tensorflow_datasets")
+    with tfds.testing.mock_data(num_examples=2):
+        assert data.load("speech_commands35").name == "speech_commands35"
+    assert len(data.load("./speech_commands35").x_test) == 12
 
 
 def test_a_path_that_is_none_is_named_before_its_split():

@@ -81,6 +81,21 @@ def test_a_folder(folder):
     )
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_a_file_that_is_no_image_is_named(content, folder):
+    for part in ("train", "val"):
+        (folder / part / "bee" / "0.JPEG").write_bytes(content)
+    streamed = data.stream(folder)
+    for batches, part in (
+        (data.CroppedBatches(streamed.train, 6, 0, size=8).dataset(), "train"),
+        (data.evaluation_batches(streamed.test, 2, 8, 10), "val"),
+    ):
+        with pytest.raises(
+            Exception, match=rf"{part}/bee/0.JPEG is not a .* begins with b'"
+        ):
+            list(batches.take(1))
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
     images = [coordinates(30 + i, 40) for i in range(7)]
     whole = taken(data.CroppedBatches(Source(images), 3, seed=5, size=6), 6)

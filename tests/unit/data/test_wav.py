@@ -28,6 +28,8 @@ def test_a_file_comes_back(tmp_path):
     np.testing.assert_array_equal(data.read_wav(path.read_bytes())[0], WAVE)
     with pytest.raises(FileNotFoundError):
         data.read_wav(tmp_path / "b.wav")
+    with pytest.raises(IsADirectoryError, match="is a folder. .* data.load"):
+        data.read_wav(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,14 @@ BAD = {
     "cut": (WHOLE[:-100], "is cut short: its head says 686 bytes, .* 586"),
     "silent": (encoded(WAVE[:0]), "holds no sound: 0 samples at a rate of 80"),
     "coded": (WHOLE[:20] + b"\x55\0" + WHOLE[22:], "can be read.*PCM"),
-    "headless": (WHOLE[:4] + b"\4\0\0\0WAVE", "not a wav file that can be"),
+    "headless": (
+        WHOLE[:4] + b"\4\0\0\0WAVE",
+        "not a wav file that can be read. Expected uncompressed PCM",
+    ),
+    "not numbers": (
+        encoded(np.array([0, np.nan, 1], "float32")),
+        "samples that are not numbers",
+    ),
 }
 
 
