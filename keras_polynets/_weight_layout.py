@@ -80,6 +80,20 @@ def differences(old, new):
     ]
 
 
+def classes(path, head):
+    """Returns the number of classes of a file of weights.
+
+    Args:
+        path: File that `keras.Model.save_weights` wrote.
+        head: The last layer of a model, or `None`.
+
+    Returns:
+        Integer, or `None` where the file has no layer of that name.
+    """
+    variables = head and dict(read(path).values()).get(head.path)
+    return variables and next(iter(variables.values()))[-1]
+
+
 def _owner(place):
     return place.removesuffix("vars").rstrip("/")
 

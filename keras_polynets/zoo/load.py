@@ -5,6 +5,7 @@ import pathlib
 import tomllib
 import warnings
 
+from keras_polynets import _weight_layout
 from keras_polynets.zoo import directory
 from keras_polynets.zoo import imagenet
 from keras_polynets.zoo import registry
@@ -85,7 +86,8 @@ def load(
     elif source == imagenet.TAG:
         imagenet.load_into(model, name)
     elif source is not None:
-        weight_files.load_into(model, *weight_files.locate(source))
+        path, sha256 = weight_files.locate(source)
+        model = _load_file(model, name, arguments, path, sha256)
     if class_names and (
         "class_names" in overrides or len(class_names) == model.output_shape[-1]
     ):
@@ -219,13 +221,40 @@ def _load_tag(model, name, tag, trained):
     else:
         path = directory.model_directory(name) / trained["weights"]
     weight_files.load_into(source, path, trained["sha256"])
+    _transfer(source, model, f"'{name}.{tag}'", trained.get("classes"))
+
+
+def _load_file(model, name, arguments, path, sha256):
+    """Returns the model with the weights of a file.
+
+    The file says with how many classes it was trained.
+    """
+    whole = {
+        key: value
+        for key, value in arguments.items()
+        if key not in ("include_top", "pooling")
+    }
+    top = arguments.get("include_top", True)
+    source = model if top else _build(name, whole)
+    classes = _weight_layout.classes(path, source.head)
+    if classes not in (None, source.output_shape[-1]):
+        source = _build(name, whole | {"classes": classes})
+    weight_files.load_into(source, path, sha256)
+    if top and "classes" not in arguments:
+        return source
+    if source is not model:
+        _transfer(source, model, f"The model in {str(path)!r}", classes)
+    return model
+
+
+def _transfer(source, model, trained, classes):
     fresh = weight_files.transfer(source, model)
     if fresh:
         warnings.warn(
-            f"'{name}.{tag}' was trained with {trained['classes']} classes: "
-            f"with another number the head starts with fresh weights "
-            f"({', '.join(fresh)}). Train it before use.",
-            stacklevel=3,
+            f"{trained} was trained with {classes} classes: with another "
+            f"number the head starts with fresh weights ({', '.join(fresh)}). "
+            "Train it before use.",
+            stacklevel=4,
         )
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import pathlib
 import re
@@ -252,6 +253,34 @@ def test_names_that_keras_makes_need_not_agree(tmp_path):
     zoo.weights.save(models[0], tmp_path / "own.weights.h5")
     zoo.weights.load_into(models[1], tmp_path / "own.weights.h5")
     assert same_weights(*models)
+
+
+@pytest.mark.parametrize(
+    "arguments, outputs",
+    [
+        ({"classes": 7}, 7),
+        ({"classes": 4}, 4),
+        ({}, 4),
+        ({"include_top": False, "pooling": "avg"}, 4 * 2),
+    ],
+)
+def test_classes_of_files(tmp_path, arguments, outputs):
+    path = tmp_path / "four.weights.h5"
+    trained = zoo.load("resnet18", weights=None, classes=4, **SMALL)
+    zoo.weights.save(trained, path)
+    fresh = arguments.get("classes") == 7
+    with (
+        pytest.warns(UserWarning, match="four.weights.h5' .* 4 classes.*head/")
+        if fresh
+        else contextlib.nullcontext()
+    ):
+        model = zoo.load("resnet18", weights=path, **SMALL, **arguments)
+    assert model.output_shape == (None, outputs)
+    body = len(trained.weights) - 2
+    for old, new in zip(
+        trained.weights, model.weights[: body if fresh else None], strict=False
+    ):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_weights_files_have_one_ending(tmp_path):
