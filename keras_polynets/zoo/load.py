@@ -12,6 +12,23 @@ from keras_polynets.zoo import registry
 from keras_polynets.zoo import weights as weight_files
 from keras_polynets.zoo.compilation import compile_model
 
+# Arguments that leave the trained network what it is, but for its end.
+FREE = {
+    "class_names",
+    "classes",
+    "classifier_activation",
+    "data_range",
+    "dtype",
+    "include_top",
+    "initialization",
+    "input_shape",
+    "name",
+    "pooling",
+    "sampling_rate",
+    "trainable",
+    "zero_init_residual",
+}
+
 
 def load(
     name,
@@ -54,8 +71,9 @@ def load(
         and metric of its recipe.
 
     Raises:
-        ValueError: For an unknown name, tag or argument, or weights that do
-            not fit, naming the layers, or that have another hash.
+        ValueError: For an unknown name, tag or argument; weights that do not
+            fit, naming the layers, or that have another hash; or a tag with
+            an argument that makes another function of its weights.
         FileNotFoundError: If a file of weights does not exist.
         OSError: If a URL cannot be fetched.
 
@@ -222,6 +240,23 @@ def _load_tag(model, name, tag, trained):
         path = directory.model_directory(name) / trained["weights"]
     weight_files.load_into(source, path, trained["sha256"])
     _transfer(source, model, f"'{name}.{tag}'", trained.get("classes"))
+    _check_function(source, model, f"{name}.{tag}")
+
+
+def _check_function(source, model, trained):
+    """Raises where weights fit, but the network would be another function."""
+    old, new = source.get_config(), model.get_config()
+    changed = [k for k in old if k not in FREE and old[k] != new.get(k)]
+    if changed:
+        before, after = (
+            ", ".join(f"{key}={config.get(key)!r}" for key in changed)
+            for config in (old, new)
+        )
+        raise ValueError(
+            f"{trained!r} was trained with {before}: with another value its "
+            "weights fit, but give another function than the one trained. "
+            f"Received: {after}. Leave the argument out, or pass weights=None."
+        )
 
 
 def _load_file(model, name, arguments, path, sha256):

@@ -111,6 +111,49 @@ def test_misfits_name_the_layers(own_zoo):
         zoo.load("pn4", rank=5)
 
 
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        (
+            "prodpoly_resnet18_linear.cifar10_jpeg_w16_order2_1111",
+            {"order": 3},
+            "order2_1111' was trained with order=2: .*"
+            "Received: order=3. Leave the argument out",
+        ),
+        (
+            "test_qresnet",
+            {"activation": None, "epsilon": 0.1},
+            "trained with activation='relu', epsilon=1e-05: .*"
+            "Received: activation=None, epsilon=0.1",
+        ),
+        ("test_pn", {"input_range": (0, 1)}, r"input_range=\(-1.0, 1.0\)"),
+        ("test_pn_conv", {"pool_after": (3, 3)}, r"pool_after=\(2, 3\)"),
+    ],
+)
+def test_tags_refuse_what_changes_the_function(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.load(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("test_prodpoly_resnet", {"order": 2, "blocks": [1, 1]}),
+        ("test_prodpoly_resnet", {"include_top": False, "pooling": "max"}),
+        ("test_prodpoly_resnet", {"input_shape": (16, 12, 3)}),
+        ("test_prodpoly_resnet", {"initialization": "fan_in"}),
+        ("test_qresnet", {"dtype": "mixed_bfloat16"}),
+        ("test_pn", {"data_range": (0, 1), "class_names": "abc"}),
+        ("test_pn_conv", {"classifier_activation": "softmax"}),
+    ],
+)
+def test_tags_allow_what_does_not(name, arguments):
+    trained = zoo.load(name)
+    model = zoo.load(name, **arguments)
+    for old, new in zip(trained.weights, model.weights, strict=False):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_another_hash_is_refused(own_zoo):
     folder, _ = own_zoo
     path = folder / "toy.weights.h5"
