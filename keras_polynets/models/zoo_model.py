@@ -1,8 +1,11 @@
 """The base class of all models of the zoo."""
 
+from inspect import signature
+
 import keras
 import numpy as np
 
+from keras_polynets._errors import unknown_name
 from keras_polynets._training import BlockTraining
 from keras_polynets.export import _classifier_outputs
 from keras_polynets.export import saved_model
@@ -29,6 +32,7 @@ class ZooModel(BlockTraining, keras.Model):
         dtype: The dtype policy of the layers.
         name: String, the name of the model.
         trainable: Boolean, whether the weights are trained.
+        **unknown: Refused, naming the arguments that are nearest.
     """
 
     def __init__(
@@ -43,8 +47,11 @@ class ZooModel(BlockTraining, keras.Model):
         dtype=None,
         name=None,
         trainable=True,
+        **unknown,
     ):
         # Keras would take unknown keywords in silence.
+        for key in unknown:
+            raise unknown_name("argument", key, _arguments(type(self)))
         super().__init__(
             inputs=inputs, outputs=outputs, name=name, trainable=trainable
         )
@@ -188,6 +195,13 @@ def float32_logits(x, policy, activation=None):
         dtype="float32" if policy.compute_dtype != "float64" else "float64",
         name="logits" if activation is None else "predictions",
     )(x)
+
+
+def _arguments(cls):
+    """Returns the names of the arguments that a model and its bases take."""
+    bases = cls.__mro__[: cls.__mro__.index(ZooModel) + 1]
+    known = {p for base in bases for p in signature(base.__init__).parameters}
+    return known - {"self", "inputs", "outputs", "config", "kwargs", "unknown"}
 
 
 def _plain_range(name, value):

@@ -6,6 +6,7 @@ import tomllib
 import warnings
 
 from keras_polynets import _weight_layout
+from keras_polynets._errors import check_input_shape
 from keras_polynets.zoo import directory
 from keras_polynets.zoo import imagenet
 from keras_polynets.zoo import registry
@@ -221,7 +222,8 @@ def _given(**arguments):
 
 def _build(name, arguments):
     if "input_shape" in arguments:
-        arguments["input_shape"] = tuple(arguments["input_shape"])
+        shape = check_input_shape(arguments["input_shape"])
+        arguments = arguments | {"input_shape": shape}
     try:
         return registry.entry(name).builder(**arguments)
     except TypeError as error:

@@ -340,7 +340,10 @@ def test_weights_files_have_one_ending(tmp_path):
         ({"name": "pn4.toy", "weights": "a"}, "contradict each other"),
         ({"name": "pn4", "weights": None, "rank": 0}, "`rank` must be"),
         ({"name": "pn4", "weights": None, "order": 0}, "`order` must be"),
-        ({"name": "pn4", "weights": None, "ranks": 2}, "Cannot build 'pn4'"),
+        (
+            {"name": "pn4", "weights": None, "ranks": 2},
+            "Unknown argument 'ranks'. Did you mean 'rank'",
+        ),
         (
             {"name": "ncp4", "weights": None, "decomposition": "npc"},
             "Unknown decomposition 'npc'. Did you mean 'ncp'",
