@@ -158,10 +158,12 @@ class ZooModel(BlockTraining, keras.Model):
             filepath: The folder to write.
             **kwargs: Arguments of `keras_polynets.export.saved_model`, or of
                 `keras.Model.export` where `format` names another format.
+                `verbose` is taken too: a SavedModel is written silently.
         """
         if kwargs.get("format", "tf_saved_model") != "tf_saved_model":
             return super().export(filepath, **kwargs)
-        kwargs.pop("format", None)
+        for key in ("format", "verbose"):
+            kwargs.pop(key, None)
         return saved_model(self, filepath, **kwargs)
 
     def get_config(self):
