@@ -101,7 +101,9 @@ class ResNet(ZooModel):
             the identity.
         product_activation: The activation `t`, such as `"tanh"`, or `None`.
         product_normalization: The normalisation `N`: `None`, `"batch"`, or
-            `"instance"` without parameters.
+            `"instance"` without parameters. The mean of an instance-normalised
+            map is 0: with `activation=None` such products of the last block
+            add nothing to what global average pooling yields.
         gate: Boolean, whether every term of the sum is multiplied by a
             trained number that starts at 0.
         add_residual: Boolean, whether the sum holds `F(z)`; without it `F` is
