@@ -38,6 +38,37 @@ def unknown_name(kind, name, known):
     return ValueError(f"Unknown {kind} {name!r}. {hint}")
 
 
+def positive_integers(name, value, example, optional=()):
+    """Returns an argument that holds several numbers as a tuple.
+
+    Args:
+        name: The name of the argument.
+        value: What was received for it.
+        example: What it may be, for the message of the error.
+        optional: `(None,)` where numbers may be left open.
+
+    Raises:
+        ValueError: If it is no sequence of integers of at least 1.
+    """
+    try:
+        numbers = tuple(value)
+        for number in numbers:
+            if number not in optional:
+                check_positive_integer(name, number)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Argument `{name}` must be a tuple of integers of at least 1"
+            f"{' or None' if optional else ''}, such as {example}. "
+            f"Received: {name}={value!r}"
+        ) from None
+    return numbers
+
+
+def check_input_shape(value):
+    """Returns an `input_shape` as a tuple, or raises a `ValueError`."""
+    return positive_integers("input_shape", value, (32, 32, 3), (None,))
+
+
 def check_positive_integer(name, value):
     """Raises a `ValueError` unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:

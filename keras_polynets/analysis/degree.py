@@ -141,11 +141,16 @@ def _degree(operation, args, kwargs):
     if not any(degrees):
         return 0, None
     try:
-        if isinstance(operation, keras.Layer):
-            return degree_rules.of_layer(operation, degrees), None
-        return degree_rules.of_operation(operation, args, kwargs), None
+        if not isinstance(operation, keras.Layer):
+            return degree_rules.of_operation(operation, args, kwargs), None
+        inside = degree_rules.unwrap(operation)
+        if graphs.is_graph(inside):
+            return polynomial_degree(inside) * max(degrees), None
+        return degree_rules.of_layer(inside, degrees), None
     except Obstacle as obstacle:
         return None, str(obstacle)
+    except NotPolynomialError as error:
+        return None, f"layer {error.layer!r} inside it: {error.reason}"
 
 
 def _count_outputs(operation):

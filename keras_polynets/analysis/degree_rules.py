@@ -136,14 +136,23 @@ def of_layer(layer, degrees):
         return max(degrees)
     if cls is layers.Multiply or (cls is layers.Dot and not layer.normalize):
         return sum(degrees)
-    if cls in WRAPPERS:
-        return of_layer(layer.layer, degrees)
     if cls.__module__.startswith("keras."):
         raise Obstacle("no polynomial, or not known as one")
     raise Obstacle(
         "a custom class without a method `polynomial_degree(degrees)` that "
         "returns the degree of its output, given those of its inputs"
     )
+
+
+def unwrap(layer):
+    """Returns the layer inside wrappers that only apply it.
+
+    Args:
+        layer: A layer, wrapped or not.
+    """
+    while type(layer) in WRAPPERS:
+        layer = layer.layer
+    return layer
 
 
 def _own(layer, degrees):

@@ -40,16 +40,14 @@ def calls(model, input_shapes=None):
             model leaves open is `None` in the calls otherwise.
 
     Raises:
-        ValueError: If the model is subclassed or not built.
+        ValueError: If the model is subclassed or not built, or a shape is not
+            one of its input.
     """
     check_graph(model)
     inputs = functional(model)._inputs_struct
     if input_shapes is not None:
         inputs = tree.map_structure_up_to(
-            inputs,
-            lambda x, shape: keras.KerasTensor(tuple(shape), x.dtype),
-            inputs,
-            input_shapes,
+            inputs, _of_shape, inputs, input_shapes
         )
     found = []
 
@@ -99,6 +97,25 @@ def run(model, inputs, visit, path=()):
         return call
 
     return functional(model)._run_through_graph(inputs, operation_fn)
+
+
+def _of_shape(x, shape):
+    """Returns a tensor like `x` whose open sizes are those of `shape`."""
+    fits = (
+        isinstance(shape, list | tuple)
+        and len(shape) == len(x.shape)
+        and all(
+            None in (old, new) or old == new
+            for old, new in zip(x.shape, shape, strict=True)
+        )
+    )
+    if not fits:
+        raise ValueError(
+            "Argument `input_shapes` must fill in open sizes of the input "
+            f"{x.name!r}, whose shape with the batch is {x.shape}. "
+            f"Received: {shape}"
+        )
+    return keras.KerasTensor(tuple(shape), x.dtype)
 
 
 def _tensors(structure):

@@ -181,7 +181,8 @@ def summary(model, input_shapes=None):
         `to_markdown` and `to_json` return it.
 
     Raises:
-        ValueError: If the model is subclassed or not built.
+        ValueError: If the model is subclassed or not built, or a shape is not
+            one of its input.
 
     Example:
 

@@ -37,7 +37,8 @@ def work_by_layer(model, input_shapes=None):
         open, or the layer has matrices and no rule here.
 
     Raises:
-        ValueError: If the model is subclassed or not built.
+        ValueError: If the model is subclassed or not built, or a shape is not
+            one of its input.
     """
     found = {}
     names = {}

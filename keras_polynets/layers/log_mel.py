@@ -22,9 +22,10 @@ class LogMelSpectrogram(keras.layers.Layer):
     `keras.layers.MelSpectrogram`) of the power in windows of `fft_length`
     samples. Each example is in decibels below its own loudest band and
     moment, down to -80, and these go to `output_range`. So the loudness of a
-    recording does not matter. With the defaults a second at 16 kHz becomes 32
-    bands of 32 moments. `tf.data` maps the layer, and a model of the zoo for
-    speech carries it as its `preprocessor`.
+    recording does not matter; a silent clip, all of it as loud as its loudest
+    band, becomes the upper end of `output_range` everywhere. With the defaults
+    a second at 16 kHz becomes 32 bands of 32 moments. `tf.data` maps the layer,
+    and a model of the zoo for speech carries it as its `preprocessor`.
 
     Args:
         num_mel_bins: Integer, the number of bands.

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import unknown_name
 from keras_polynets.layers import CCPConv2D
 from keras_polynets.models.polynomial_net import uniform_by_fan_in
@@ -76,17 +77,18 @@ class ConvPolynomialNet(ZooModel):
     ):
         if pooling is not None and pooling not in POOLINGS:
             raise unknown_name("pooling", pooling, POOLINGS)
+        input_shape = check_input_shape(input_shape)
         smallest = 2 ** len(pool_after)
         if len(input_shape) != 3 or min(input_shape[:2]) < smallest:
             raise ValueError(
                 "Argument `input_shape` must be (height, width, channels), "
                 f"with a height and width of at least {smallest}. "
-                f"Received: input_shape={tuple(input_shape)}"
+                f"Received: input_shape={input_shape}"
             )
         policy = keras.dtype_policies.get(dtype)
         normal = keras.initializers.RandomNormal(stddev=0.02)
         inputs = keras.Input(
-            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+            input_shape, dtype=policy.variable_dtype, name="images"
         )
         x = keras.layers.Conv2D(
             filters,
@@ -120,7 +122,7 @@ class ConvPolynomialNet(ZooModel):
             inputs,
             x,
             config={
-                "input_shape": tuple(input_shape),
+                "input_shape": input_shape,
                 "classes": classes,
                 "order": order,
                 "filters": filters,

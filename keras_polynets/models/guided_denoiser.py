@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import activations
 
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers import BatchNormalization
 from keras_polynets.models.denoiser import Denoiser
@@ -76,7 +77,7 @@ class GuidedDenoiser(Denoiser):
         dtype=None,
         **kwargs,
     ):
-        input_shape = tuple(input_shape)
+        input_shape = check_input_shape(input_shape)
         filters = tuple(np.ravel(filters).tolist())
         check_positive_integer("blocks", blocks)
         for count in filters:

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import unknown_name
 from keras_polynets.layers import CCP
 from keras_polynets.layers import NCP
@@ -74,9 +75,10 @@ class PolynomialNet(ZooModel):
     ):
         if decomposition not in DECOMPOSITIONS:
             raise unknown_name("decomposition", decomposition, DECOMPOSITIONS)
+        input_shape = check_input_shape(input_shape)
         policy = keras.dtype_policies.get(dtype)
         inputs = keras.Input(
-            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+            input_shape, dtype=policy.variable_dtype, name="images"
         )
         x = keras.layers.Flatten(dtype=policy, name="flatten")(inputs)
         x = DECOMPOSITIONS[decomposition](
@@ -94,7 +96,7 @@ class PolynomialNet(ZooModel):
             inputs,
             outputs,
             config={
-                "input_shape": tuple(input_shape),
+                "input_shape": input_shape,
                 "classes": classes,
                 "decomposition": decomposition,
                 "order": order,

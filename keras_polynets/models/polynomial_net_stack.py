@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_polynets import constraints
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers import recursions
 from keras_polynets.layers.dense_polynomial import hadamard_policy
@@ -68,10 +69,11 @@ class PolynomialNetStack(ZooModel):
         **kwargs,
     ):
         check_positive_integer("members", members)
+        input_shape = check_input_shape(input_shape)
         policy = keras.dtype_policies.get(dtype)
         hidden_policy = hadamard_policy(policy)
         inputs = keras.Input(
-            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+            input_shape, dtype=policy.variable_dtype, name="images"
         )
         x = keras.layers.Flatten(dtype=policy, name="flatten")(inputs)
         # Order by order, in each member by member.
@@ -96,7 +98,7 @@ class PolynomialNetStack(ZooModel):
             float32_logits(ops.cast(x, policy.compute_dtype), policy),
             config={
                 "members": members,
-                "input_shape": tuple(input_shape),
+                "input_shape": input_shape,
                 "classes": classes,
                 "order": order,
                 "rank": rank,

@@ -3,6 +3,7 @@
 import keras
 from keras import activations
 
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.layers import QuadraticConv2DTranspose
@@ -87,7 +88,7 @@ class DenoisingAutoencoder(Denoiser):
             ("depth", depth),
         ):
             check_positive_integer(name, value)
-        input_shape = tuple(input_shape)
+        input_shape = check_input_shape(input_shape)
         _check_size(input_shape, kernel_size)
         policy = keras.dtype_policies.get(dtype)
         activation = activations.get(activation)

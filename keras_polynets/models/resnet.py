@@ -5,7 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
+from keras_polynets._errors import positive_integers
 from keras_polynets._errors import unknown_name
 from keras_polynets._recursion import recursion_to
 from keras_polynets.layers.preprocessing import CAFFE_MEAN
@@ -99,7 +101,9 @@ class ResNet(ZooModel):
             the identity.
         product_activation: The activation `t`, such as `"tanh"`, or `None`.
         product_normalization: The normalisation `N`: `None`, `"batch"`, or
-            `"instance"` without parameters.
+            `"instance"` without parameters. The mean of an instance-normalised
+            map is 0: with `activation=None` such products of the last block
+            add nothing to what global average pooling yields.
         gate: Boolean, whether every term of the sum is multiplied by a
             trained number that starts at 0.
         add_residual: Boolean, whether the sum holds `F(z)`; without it `F` is
@@ -194,12 +198,13 @@ class ResNet(ZooModel):
         dtype=None,
         **kwargs,
     ):
+        input_shape = check_input_shape(input_shape)
+        blocks = positive_integers("blocks", blocks, (2, 2, 2, 2))
         config = {
             key: value
             for key, value in locals().items()
             if key not in ("self", "dtype", "kwargs", "__class__")
         }
-        config |= {"input_shape": tuple(input_shape), "blocks": tuple(blocks)}
         _check(config, kwargs)
         policy = keras.dtype_policies.get(dtype)
         names = {field.name for field in dataclasses.fields(ResidualBlock)}
@@ -207,7 +212,7 @@ class ResNet(ZooModel):
             policy=policy, **{k: v for k, v in config.items() if k in names}
         )
         inputs = keras.Input(
-            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+            input_shape, dtype=policy.variable_dtype, name="images"
         )
         x = _stages(_stem(inputs, block, stem, width), block, blocks, width)
         if include_top:
@@ -319,8 +324,6 @@ def _check(config, kwargs):
             "Argument `blocks` must hold the number of blocks of at least one "
             "stage. Received: blocks=()"
         )
-    for count in config["blocks"]:
-        check_positive_integer("blocks", count)
     if not config["add_residual"] and (
         config["order"] == 1 or config["rezero"]
     ):

@@ -3,6 +3,7 @@
 import keras
 from keras import activations
 
+from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import unknown_name
 from keras_polynets.layers import BatchNormalization
@@ -85,11 +86,12 @@ class VGG(ZooModel):
         dtype=None,
         **kwargs,
     ):
+        input_shape = check_input_shape(input_shape)
         _check(input_shape, classes, layout, pooling)
         policy = keras.dtype_policies.get(dtype)
         activation = activations.get(activation)
         inputs = keras.Input(
-            tuple(input_shape), dtype=policy.variable_dtype, name="images"
+            input_shape, dtype=policy.variable_dtype, name="images"
         )
         x = _convolutions(
             inputs, layout, neuron, branch_normalization, activation, policy
@@ -109,7 +111,7 @@ class VGG(ZooModel):
             inputs,
             x,
             config={
-                "input_shape": tuple(input_shape),
+                "input_shape": input_shape,
                 "classes": classes,
                 "layout": tuple(layout),
                 "neuron": neuron,
@@ -178,5 +180,5 @@ def _check(input_shape, classes, layout, pooling):
         raise ValueError(
             "Argument `input_shape` must be (height, width, channels), with a "
             f"height and width of at least {smallest}, which the poolings "
-            f"halve to 1. Received: input_shape={tuple(input_shape)}"
+            f"halve to 1. Received: input_shape={input_shape}"
         )

@@ -1,8 +1,11 @@
 """The base class of all models of the zoo."""
 
+from inspect import signature
+
 import keras
 import numpy as np
 
+from keras_polynets._errors import unknown_name
 from keras_polynets._training import BlockTraining
 from keras_polynets.export import _classifier_outputs
 from keras_polynets.export import saved_model
@@ -29,6 +32,7 @@ class ZooModel(BlockTraining, keras.Model):
         dtype: The dtype policy of the layers.
         name: String, the name of the model.
         trainable: Boolean, whether the weights are trained.
+        **unknown: Refused, naming the arguments that are nearest.
     """
 
     def __init__(
@@ -43,8 +47,11 @@ class ZooModel(BlockTraining, keras.Model):
         dtype=None,
         name=None,
         trainable=True,
+        **unknown,
     ):
         # Keras would take unknown keywords in silence.
+        for key in unknown:
+            raise unknown_name("argument", key, _arguments(type(self)))
         super().__init__(
             inputs=inputs, outputs=outputs, name=name, trainable=trainable
         )
@@ -151,10 +158,12 @@ class ZooModel(BlockTraining, keras.Model):
             filepath: The folder to write.
             **kwargs: Arguments of `keras_polynets.export.saved_model`, or of
                 `keras.Model.export` where `format` names another format.
+                `verbose` is taken too: a SavedModel is written silently.
         """
         if kwargs.get("format", "tf_saved_model") != "tf_saved_model":
             return super().export(filepath, **kwargs)
-        kwargs.pop("format", None)
+        for key in ("format", "verbose"):
+            kwargs.pop(key, None)
         return saved_model(self, filepath, **kwargs)
 
     def get_config(self):
@@ -188,6 +197,13 @@ def float32_logits(x, policy, activation=None):
         dtype="float32" if policy.compute_dtype != "float64" else "float64",
         name="logits" if activation is None else "predictions",
     )(x)
+
+
+def _arguments(cls):
+    """Returns the names of the arguments that a model and its bases take."""
+    bases = cls.__mro__[: cls.__mro__.index(ZooModel) + 1]
+    known = {p for base in bases for p in signature(base.__init__).parameters}
+    return known - {"self", "inputs", "outputs", "config", "kwargs", "unknown"}
 
 
 def _plain_range(name, value):

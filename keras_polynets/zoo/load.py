@@ -4,11 +4,30 @@ import json
 import pathlib
 import warnings
 
+from keras_polynets import _weight_layout
+from keras_polynets._errors import check_input_shape
 from keras_polynets.zoo import directory
 from keras_polynets.zoo import imagenet
 from keras_polynets.zoo import registry
 from keras_polynets.zoo import weights as weight_files
 from keras_polynets.zoo.compilation import compile_model
+
+# Arguments that leave the trained network what it is, but for its end.
+FREE = {
+    "class_names",
+    "classes",
+    "classifier_activation",
+    "data_range",
+    "dtype",
+    "include_top",
+    "initialization",
+    "input_shape",
+    "name",
+    "pooling",
+    "sampling_rate",
+    "trainable",
+    "zero_init_residual",
+}
 
 
 def load(
@@ -52,8 +71,9 @@ def load(
         and metric of its recipe.
 
     Raises:
-        ValueError: For an unknown name, tag or argument, or weights that do
-            not fit, naming the layers, or that have another hash.
+        ValueError: For an unknown name, tag or argument; weights that do not
+            fit, naming the layers, or that have another hash; or a tag with
+            an argument that makes another function of its weights.
         FileNotFoundError: If a file of weights does not exist.
         OSError: If a URL cannot be fetched.
 
@@ -84,7 +104,8 @@ def load(
     elif source == imagenet.TAG:
         imagenet.load_into(model, name)
     elif source is not None:
-        weight_files.load_into(model, *weight_files.locate(source))
+        path, sha256 = weight_files.locate(source)
+        model = _load_file(model, name, arguments, path, sha256)
     if class_names and (
         "class_names" in overrides or len(class_names) == model.output_shape[-1]
     ):
@@ -200,7 +221,8 @@ def _given(**arguments):
 
 def _build(name, arguments):
     if "input_shape" in arguments:
-        arguments["input_shape"] = tuple(arguments["input_shape"])
+        shape = check_input_shape(arguments["input_shape"])
+        arguments = arguments | {"input_shape": shape}
     try:
         return registry.entry(name).builder(**arguments)
     except TypeError as error:
@@ -218,13 +240,57 @@ def _load_tag(model, name, tag, trained):
     else:
         path = directory.model_directory(name) / trained["weights"]
     weight_files.load_into(source, path, trained["sha256"])
+    _transfer(source, model, f"'{name}.{tag}'", trained.get("classes"))
+    _check_function(source, model, f"{name}.{tag}")
+
+
+def _check_function(source, model, trained):
+    """Raises where weights fit, but the network would be another function."""
+    old, new = source.get_config(), model.get_config()
+    changed = [k for k in old if k not in FREE and old[k] != new.get(k)]
+    if changed:
+        before, after = (
+            ", ".join(f"{key}={config.get(key)!r}" for key in changed)
+            for config in (old, new)
+        )
+        raise ValueError(
+            f"{trained!r} was trained with {before}: with another value its "
+            "weights fit, but give another function than the one trained. "
+            f"Received: {after}. Leave the argument out, or pass weights=None."
+        )
+
+
+def _load_file(model, name, arguments, path, sha256):
+    """Returns the model with the weights of a file.
+
+    The file says with how many classes it was trained.
+    """
+    whole = {
+        key: value
+        for key, value in arguments.items()
+        if key not in ("include_top", "pooling")
+    }
+    top = arguments.get("include_top", True)
+    source = model if top else _build(name, whole)
+    classes = _weight_layout.classes(path, source.head)
+    if classes not in (None, source.output_shape[-1]):
+        source = _build(name, whole | {"classes": classes})
+    weight_files.load_into(source, path, sha256)
+    if top and "classes" not in arguments:
+        return source
+    if source is not model:
+        _transfer(source, model, f"The model in {str(path)!r}", classes)
+    return model
+
+
+def _transfer(source, model, trained, classes):
     fresh = weight_files.transfer(source, model)
     if fresh:
         warnings.warn(
-            f"'{name}.{tag}' was trained with {trained['classes']} classes: "
-            f"with another number the head starts with fresh weights "
-            f"({', '.join(fresh)}). Train it before use.",
-            stacklevel=3,
+            f"{trained} was trained with {classes} classes: with another "
+            f"number the head starts with fresh weights ({', '.join(fresh)}). "
+            "Train it before use.",
+            stacklevel=4,
         )
 
 

@@ -2,13 +2,17 @@
 
 import os
 import pathlib
+import tempfile
 import urllib.parse
 
 import keras
 
 from keras_polynets import _files
+from keras_polynets import _weight_layout
 
 SUFFIX = ".weights.h5"
+# An error lists as many misfits.
+LISTED = 8
 
 
 def save(model, path):
@@ -47,9 +51,7 @@ def load_into(model, path, sha256=None):
         ValueError: If the hash is another one, if the file is not one of Keras
             weights, or if they do not fit, naming the layers.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file of weights {str(path)!r}.")
+    path = _existing(path)
     received = _files.sha256(path) if sha256 else None
     if received != sha256:
         raise ValueError(
@@ -57,17 +59,23 @@ def load_into(model, path, sha256=None):
             f"not loaded. Expected sha256 {sha256}, received {received}. The "
             "file is damaged or another one: fetch it again."
         )
-    before = model.get_weights()
-    try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        model.set_weights(before)
-        # Keras prints the values of the variable from here on.
-        reason = str(error).partition(" Target variable:")[0]
-        raise ValueError(
-            f"The weights in {str(path)!r} do not fit the model "
-            f"{model.name!r}, or the file is damaged. Keras says: {reason}"
-        ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        # What the model would write is what it can read.
+        own = pathlib.Path(folder) / f"own{SUFFIX}"
+        model.save_weights(own)
+        _check_fit(
+            f"The weights in {str(path)!r}",
+            model,
+            _weight_layout.misfits(*map(_weight_layout.read, (path, own))),
+        )
+        try:
+            model.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            model.load_weights(own)
+            raise ValueError(
+                f"The weights in {str(path)!r} cannot be read: the file is "
+                f"damaged. Write or fetch it again. Keras says: {error}"
+            ) from error
 
 
 def transfer(source, target):
@@ -82,7 +90,7 @@ def transfer(source, target):
         List of the paths of the weights that were left fresh.
 
     Raises:
-        ValueError: If weights outside the head do not fit, naming each. The
+        ValueError: If weights outside the head do not fit, naming them. The
             target is then unchanged.
     """
     old = {w.path: w for w in source.weights}
@@ -92,19 +100,11 @@ def transfer(source, target):
         heads = [h for h in (source.head, target.head) if h is not None]
         exempt = {w.path for head in heads for w in head.weights}
     shared = (old.keys() | new.keys()) - exempt
-    misfits = [
-        f"{path}: {_shape(old.get(path))} in the weights, "
-        f"{_shape(new.get(path))} in the model"
-        for path in sorted(shared)
-        if _shape(old.get(path)) != _shape(new.get(path))
-    ]
-    if misfits:
-        raise ValueError(
-            f"The weights do not fit the model {target.name!r}:\n  "
-            + "\n  ".join(misfits)
-            + "\nLoad with weights=None, or with the arguments that the "
-            "weights were trained with."
-        )
+    _check_fit(
+        "The weights",
+        target,
+        _weight_layout.differences(_shapes(old, shared), _shapes(new, shared)),
+    )
     for path in shared:
         new[path].assign(old[path])
     return [path for path in new if path in exempt]
@@ -139,7 +139,7 @@ def locate(source):
     path = pathlib.Path(source)
     if path.is_dir():
         return _only_file(path), None
-    return path, None
+    return _existing(path), None
 
 
 def download(url, sha256):
@@ -207,5 +207,27 @@ def _only_file(folder):
     return files[0]
 
 
-def _shape(variable):
-    return "nothing" if variable is None else tuple(variable.shape)
+def _existing(path):
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of weights {str(path)!r}.")
+    return path
+
+
+def _shapes(variables, paths):
+    return {p: tuple(variables[p].shape) for p in paths if p in variables}
+
+
+def _check_fit(weights, model, misfits):
+    """Raises a `ValueError` that lists the misfits, if there are any."""
+    if not misfits:
+        return
+    lines = misfits[:LISTED]
+    if len(misfits) > LISTED:
+        lines.append(f"and {len(misfits) - LISTED} more")
+    raise ValueError(
+        f"{weights} do not fit the model {model.name!r}:\n  "
+        + "\n  ".join(lines)
+        + "\nLoad them with the name and the arguments that they were trained "
+        "with, or pass weights=None."
+    )

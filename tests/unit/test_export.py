@@ -119,7 +119,7 @@ def test_metadata_lies_beside_the_graph(model, tmp_path):
 def test_export_of_a_zoo_model_is_saved_model(model, images, tmp_path):
     import tensorflow as tf
 
-    model.export(tmp_path / "1")
+    model.export(tmp_path / "1", format="tf_saved_model", verbose=False)
     served = tf.saved_model.load(tmp_path / "1")
     logits = model(model.preprocessor(images))
     np.testing.assert_allclose(

@@ -128,23 +128,28 @@ def test_info_and_card(name):
 def test_a_gradient_reaches_every_parameter(name):
     import tensorflow as tf
 
-    # Rectified units without a normalisation may be dead from the start.
-    leaky = {} if classifies(name) else {"activation": "leaky_relu"}
-    model = load(name, dtype="float64", **leaky)
+    model = load(name, dtype="float64")
+    if model.get_config().get("activation") == "relu":
+        # Rectified units may be dead from the start.
+        model = load(name, dtype="float64", activation="leaky_relu")
     perturb(model)
     x = ops.convert_to_tensor(images(model, 16), "float64")
+    settle(model, x)
     weights = np.random.default_rng(1).normal(size=model.output_shape[1:])
     reached = {w.path: 0 for w in model.trainable_variables}
-    # In training a normalisation takes away what a bias before it adds;
-    # otherwise it may let rectified maps die.
+    # In training a normalisation takes away what a bias before it adds.
     for training in (False, True):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model(x, training=training) * weights)
         gradients = tape.gradient(loss, model.trainable_variables)
         for path, gradient in zip(reached, gradients, strict=True):
-            reached[path] |= np.abs(gradient) > 0
-    for path, where in reached.items():
-        assert where.mean() > 0.9, path
+            reached[path] |= np.abs(gradient) > 1e-12
+    if name == "ncp_prodpoly_cifar10":
+        # It multiplies the shortcut, whose mean over an image is 0: it is
+        # instance-normalised, and a global average follows the last block.
+        assert not reached.pop("stage4_block1_norm1/beta").any()
+    missed = [path for path, where in reached.items() if not where.all()]
+    assert missed == []
 
 
 @pytest.mark.parametrize("name", ABILITIES)

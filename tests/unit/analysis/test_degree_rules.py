@@ -234,3 +234,19 @@ def test_wrappers(wrapper):
     assert degree(None) == 1 and degree(own.square) == 2
     with pytest.raises(NotPolynomialError, match="'wrapped' .*is 'relu'"):
         degree("relu")
+
+
+def test_a_model_inside_a_wrapper():
+    def degree(activation):
+        inside = keras.Sequential(
+            [layers.Dense(2, own.square), layers.Dense(2, activation, name="d")]
+        )
+        wrapped = layers.TimeDistributed(inside, name="wrapped")
+        inputs = keras.Input((3, 4))
+        return polynomial_degree(keras.Model(inputs, wrapped(inputs * inputs)))
+
+    assert degree(None) == 4 and degree(own.square) == 8
+    with pytest.raises(
+        NotPolynomialError, match="'wrapped' .*'d' inside it: .*is 'relu'"
+    ):
+        degree("relu")

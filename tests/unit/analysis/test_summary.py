@@ -174,6 +174,13 @@ def test_what_is_not_known_is_said():
     assert summary.multiply_adds == 3 * 4 * 18 * 2 + 8
     assert summary.activation_bytes == 4 * (24 + 2 + 4)
     assert "not known" not in str(summary)
+    for shape in ((5, 6, 2), (None, 5, 6, 3), [(1, 5, 6, 2)], 5):
+        with pytest.raises(
+            ValueError,
+            match=r"`input_shapes` must .* with the batch is \(None, None, "
+            r"None, 2\). Received: ",
+        ):
+            analysis.summary(model, shape)
     recurrent = row(layers.LSTM(3), (5, 2))
     assert (recurrent.multiply_adds, recurrent.degree) == (None, None)
 

@@ -32,6 +32,7 @@ OTHERS = {
         "zero_init_residual": True,
     },
     "ncp": {
+        "activation": None,
         "branch": "single",
         "shortcut": "projection_always",
         "shortcut_normalization": "instance",
@@ -161,7 +162,7 @@ def test_rezero_starts_as_the_rectified_shortcut():
 
 
 def test_the_gated_product_starts_as_the_shortcut():
-    model = tiny(**LINEAR, **OTHERS["ncp"])
+    model = tiny(**LINEAR | OTHERS["ncp"])
     x = images(model)
     np.testing.assert_array_equal(
         outputs(model, "stage1", x),
@@ -211,7 +212,8 @@ FORMS = {k: {"order": 3, **v} for k, v in TERMS.items()} | OTHERS
 @pytest.mark.parametrize("form", FORMS)
 def test_nothing_is_stuck_at_the_start(form):
     """Two zeros in a row, such as a gate's and a map's, would never move."""
-    model = tiny(**FORMS[form])
+    # In single precision the first steps of gates can be lost beside a weight.
+    model = tiny(**FORMS[form], dtype="float64")
     model.compile(
         keras.optimizers.SGD(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -236,17 +238,22 @@ def test_nothing_is_stuck_at_the_start(form):
 def test_a_gradient_reaches_every_parameter(form):
     import tensorflow as tf
 
-    model = tiny(**FORMS[form], dtype="float64")
+    # Rectified maps may be dead from the start.
+    arguments = {"activation": "leaky_relu", "dtype": "float64", **FORMS[form]}
+    model = tiny(**arguments)
     perturb(model, 0.01)
     x, weights = images(model), np.random.default_rng(1).normal(size=3)
     reached = {w.path: 0 for w in model.trainable_variables}
-    # In training a normalisation takes away what the bias before it adds;
-    # otherwise it lets half of the rectified maps die.
+    # In training a normalisation takes away what the bias before it adds.
     for training in (False, True):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model(x, training=training) * weights)
         gradients = tape.gradient(loss, model.trainable_variables)
         for path, gradient in zip(reached, gradients, strict=True):
             reached[path] |= np.abs(gradient) > 1e-12
-    for path, where in reached.items():
-        assert where.mean() > 0.9, path
+    if form == "ncp":
+        # It multiplies the shortcut, whose mean over an image is 0: it is
+        # instance-normalised, and a global average follows the last block.
+        assert not reached.pop("stage2_block1_norm1/beta").any()
+    missed = [path for path, where in reached.items() if not where.all()]
+    assert missed == []

@@ -1,8 +1,11 @@
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from keras_polynets import models
+from keras_polynets import zoo
 
 
 def test_stored_images_are_refused():
@@ -70,6 +73,31 @@ def test_softmax_on_request():
     model = models.PolynomialNet(classifier_activation="softmax")
     outputs = model.predict(np.zeros((2, 28, 28, 1)), verbose=0)
     np.testing.assert_allclose(outputs.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        models.ConvPolynomialNet,
+        models.DenoisingAutoencoder,
+        models.GuidedDenoiser,
+        models.PolynomialNet,
+        models.ResNet,
+        models.VGG,
+        lambda **kwargs: models.PolynomialNetStack(2, **kwargs),
+        lambda **kwargs: zoo.load("resnet50", weights=None, **kwargs),
+    ],
+)
+def test_bad_arguments(network):
+    for shape in (32, "32", (32, 32, 0), (32, 32.0, 3), (-4, 4, 1)):
+        with pytest.raises(
+            ValueError,
+            match="`input_shape` must be a tuple of integers of at least 1 or "
+            "None, such as .* Received: input_shape=" + re.escape(repr(shape)),
+        ):
+            network(input_shape=shape)
+    with pytest.raises(ValueError, match="'class_nams'.*'class_names'"):
+        network(class_nams=["a"])
 
 
 def test_other_decompositions_by_name():

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import pathlib
+import re
 import shutil
 
 import keras
@@ -109,6 +111,49 @@ def test_misfits_name_the_layers(own_zoo):
         zoo.load("pn4", rank=5)
 
 
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        (
+            "prodpoly_resnet18_linear.cifar10_jpeg_w16_order2_1111",
+            {"order": 3},
+            "order2_1111' was trained with order=2: .*"
+            "Received: order=3. Leave the argument out",
+        ),
+        (
+            "test_qresnet",
+            {"activation": None, "epsilon": 0.1},
+            "trained with activation='relu', epsilon=1e-05: .*"
+            "Received: activation=None, epsilon=0.1",
+        ),
+        ("test_pn", {"input_range": (0, 1)}, r"input_range=\(-1.0, 1.0\)"),
+        ("test_pn_conv", {"pool_after": (3, 3)}, r"pool_after=\(2, 3\)"),
+    ],
+)
+def test_tags_refuse_what_changes_the_function(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.load(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("test_prodpoly_resnet", {"order": 2, "blocks": [1, 1]}),
+        ("test_prodpoly_resnet", {"include_top": False, "pooling": "max"}),
+        ("test_prodpoly_resnet", {"input_shape": (16, 12, 3)}),
+        ("test_prodpoly_resnet", {"initialization": "fan_in"}),
+        ("test_qresnet", {"dtype": "mixed_bfloat16"}),
+        ("test_pn", {"data_range": (0, 1), "class_names": "abc"}),
+        ("test_pn_conv", {"classifier_activation": "softmax"}),
+    ],
+)
+def test_tags_allow_what_does_not(name, arguments):
+    trained = zoo.load(name)
+    model = zoo.load(name, **arguments)
+    for old, new in zip(trained.weights, model.weights, strict=False):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_another_hash_is_refused(own_zoo):
     folder, _ = own_zoo
     path = folder / "toy.weights.h5"
@@ -171,21 +216,113 @@ def test_an_unreachable_url_says_what_to_do(tmp_path, monkeypatch):
         zoo.load("pn4", weights=f"{url}#sha256={'0' * 64}")
 
 
-def test_weights_of_another_architecture(tmp_path):
-    path = tmp_path / "pn4.weights.h5"
-    zoo.weights.save(zoo.load("pn4", weights=None), path)
-    with pytest.raises(ValueError, match=r"(?s)do not fit.*'pn10'.*factors"):
-        zoo.load("pn10", weights=path)
+SMALL = {"width": 4, "blocks": (1, 1)}
 
 
-def test_load_into_leaves_the_model_as_it_was(tmp_path):
+@pytest.mark.parametrize(
+    "source, target, expected",
+    [
+        (
+            {"name": "pn4"},
+            {"name": "pn10"},
+            [
+                r"polynomial/factors: \(784, 64\) in the weights, "
+                r"\(784, 160\) in the model"
+            ],
+        ),
+        (
+            # Keras would compare kernels of other layers.
+            {"name": "resnet18", **SMALL},
+            {"name": "prodpoly_resnet18", **SMALL},
+            [
+                r"block1_operand: nothing in the weights, \(1, 1, 4, 4\) in",
+                "stage1_block1_product2_conv: nothing",
+            ],
+        ),
+        (
+            # Keras would take the first layers in silence.
+            {"name": "resnet20", "blocks": (2,)},
+            {"name": "resnet20", "blocks": (1,)},
+            [r"stage1_block2_conv1: \(3, 3, 16, 16\) in the weights, nothing"],
+        ),
+        (
+            {"name": "resnet18", "width": 4},
+            {"name": "resnet18", "width": 8},
+            [r"\n  and \d+ more\nLoad them with the name and the arguments"],
+        ),
+    ],
+)
+def test_weights_of_another_architecture(
+    tmp_path, recwarn, source, target, expected
+):
+    path = tmp_path / "other.weights.h5"
+    zoo.weights.save(zoo.load(**source, weights=None), path)
+    with pytest.raises(ValueError, match="do not fit the model") as error:
+        zoo.load(**target, weights=path)
+    for text in (re.escape(path.name), *expected):
+        assert re.search(text, str(error.value)), text
+    assert len(str(error.value).splitlines()) < 12
+    assert not [w for w in recwarn if w.category is UserWarning]
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda data: b"no weights", "no file of Keras weights, or damaged"),
+        (lambda data: data[:-1000], "damaged"),
+    ],
+)
+def test_load_into_leaves_the_model_as_it_was(tmp_path, damage, message):
     path = tmp_path / "broken.weights.h5"
-    path.write_bytes(b"no weights")
+    model = zoo.load("pn4", weights=None)
+    zoo.weights.save(model, path)
+    path.write_bytes(damage(path.read_bytes()))
     model = zoo.load("pn4", weights=None)
     before = model.get_weights()
-    with pytest.raises(ValueError, match="do not fit the model"):
+    with pytest.raises(ValueError, match=message):
         zoo.weights.load_into(model, path)
     for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_names_that_keras_makes_need_not_agree(tmp_path):
+    """Such as those of the layers of a model of the user's."""
+    models = [
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        for _ in range(2)
+    ]
+    models[0].compile("adam", "mse")
+    models[0].fit(np.ones((4, 2)), np.ones((4, 3)), verbose=0)
+    zoo.weights.save(models[0], tmp_path / "own.weights.h5")
+    zoo.weights.load_into(models[1], tmp_path / "own.weights.h5")
+    assert same_weights(*models)
+
+
+@pytest.mark.parametrize(
+    "arguments, outputs",
+    [
+        ({"classes": 7}, 7),
+        ({"classes": 4}, 4),
+        ({}, 4),
+        ({"include_top": False, "pooling": "avg"}, 4 * 2),
+    ],
+)
+def test_classes_of_files(tmp_path, arguments, outputs):
+    path = tmp_path / "four.weights.h5"
+    trained = zoo.load("resnet18", weights=None, classes=4, **SMALL)
+    zoo.weights.save(trained, path)
+    fresh = arguments.get("classes") == 7
+    with (
+        pytest.warns(UserWarning, match="four.weights.h5' .* 4 classes.*head/")
+        if fresh
+        else contextlib.nullcontext()
+    ):
+        model = zoo.load("resnet18", weights=path, **SMALL, **arguments)
+    assert model.output_shape == (None, outputs)
+    body = len(trained.weights) - 2
+    for old, new in zip(
+        trained.weights, model.weights[: body if fresh else None], strict=False
+    ):
         np.testing.assert_array_equal(old, new)
 
 
@@ -203,7 +340,10 @@ def test_weights_files_have_one_ending(tmp_path):
         ({"name": "pn4.toy", "weights": "a"}, "contradict each other"),
         ({"name": "pn4", "weights": None, "rank": 0}, "`rank` must be"),
         ({"name": "pn4", "weights": None, "order": 0}, "`order` must be"),
-        ({"name": "pn4", "weights": None, "ranks": 2}, "Cannot build 'pn4'"),
+        (
+            {"name": "pn4", "weights": None, "ranks": 2},
+            "Unknown argument 'ranks'. Did you mean 'rank'",
+        ),
         (
             {"name": "ncp4", "weights": None, "decomposition": "npc"},
             "Unknown decomposition 'npc'. Did you mean 'ncp'",
