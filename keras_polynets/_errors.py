@@ -2,6 +2,8 @@
 
 import difflib
 
+import keras
+
 
 def unknown_name(kind, name, known):
     """Returns the `ValueError` for a name that is not among those known.
@@ -27,4 +29,19 @@ def check_positive_integer(name, value):
         raise ValueError(
             f"Argument `{name}` must be an integer of at least 1. "
             f"Received: {name}={value!r}"
+        )
+
+
+def check_floats(model, inputs):
+    """Raises a `ValueError` unless the inputs of a model of the zoo are floats.
+
+    Args:
+        model: A model with an `input_range`.
+        inputs: Array, tensor, or a plain number.
+    """
+    dtype = keras.backend.standardize_dtype(getattr(inputs, "dtype", "float32"))
+    if "float" not in dtype:
+        raise ValueError(
+            f"{model.name!r} expected floats in {model.input_range}; call "
+            f"model.preprocessor first. Received inputs of dtype {dtype}."
         )

@@ -22,8 +22,8 @@ def as_images(model, images, low, high):
     x = np.asarray(images)
     if x.dtype.kind in "biu":
         raise TypeError(
-            "Attacks take floats in the model's input range. Received images "
-            f"of dtype {x.dtype}. Call model.preprocessor first."
+            "Expected images as floats in the model's input range. Received "
+            f"images of dtype {x.dtype}. Call model.preprocessor first."
         )
     expected = getattr(model, "input_shape", (None,) * x.ndim)
     if not isinstance(expected, tuple) or not _fits(x.shape, expected):
@@ -32,6 +32,22 @@ def as_images(model, images, low, high):
             f"shape {x.shape}"
         )
     x = x.astype("float32")
+    check_range(x, low, high)
+    return np.clip(x, low, high)
+
+
+def check_range(x, low, high):
+    """Raises a `ValueError` unless images lie in the valid range.
+
+    Args:
+        x: Array of floats.
+        low: The lower end of the valid range.
+        high: The upper end.
+    """
+    if not np.isfinite(x).all():
+        raise ValueError(
+            "Images must be finite. Received NaN or infinite values."
+        )
     slack = RANGE_TOLERANCE * (high - low)
     if not np.all((x >= low - slack) & (x <= high + slack)):
         raise ValueError(
@@ -39,7 +55,6 @@ def as_images(model, images, low, high):
             f"values from {x.min()} to {x.max()}. Call model.preprocessor "
             "first, or pass the range as `clip=(low, high)`."
         )
-    return np.clip(x, low, high)
 
 
 def _fits(shape, expected):

@@ -98,7 +98,7 @@ def test_bad_settings_of_apgd_and_tpgd(attack, changes, message):
         ({"step_size": 0}, "`step_size` must be a positive number"),
         ({"step_size": -1.0}, "`step_size` must be a positive number"),
         ({"images": make_images() * 2}, r"valid range \[-1.0, 1.0\]. Received"),
-        ({"images": make_images() * np.nan}, "must lie in the valid range"),
+        ({"images": make_images() * np.nan}, "must be finite. Received NaN"),
         (
             {"images": make_images(shape=(5, 5, 1))},
             r"input shape \(None, 4, 4, 1\). Received: shape \(12, 5, 5, 1\)",
