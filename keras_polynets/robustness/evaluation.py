@@ -5,6 +5,9 @@ import numpy as np
 
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness.attack_texts import parse_attack
+from keras_polynets.robustness.inputs import as_images
+from keras_polynets.robustness.inputs import as_labels
+from keras_polynets.robustness.inputs import valid_range
 
 
 def robust_accuracy(
@@ -32,7 +35,10 @@ def robust_accuracy(
 
     Raises:
         ValueError: If the dataset is empty, if images and labels differ in
-            number, or if integer images meet a model without preprocessor.
+            number, if labels are no classes of the model or images not within
+            its valid range, or if integer images meet a model without
+            preprocessor.
+        TypeError: If labels are not integers.
 
     Example:
 
@@ -46,7 +52,10 @@ def robust_accuracy(
     def right(images, labels):
         if attack is not None:
             images = attack(model, images, labels)
+        elif getattr(model, "input_range", None) is not None:
+            images = as_images(model, images, *valid_range(model, None))
         logits = np.asarray(_logits(model, images))
+        labels = as_labels(labels, len(images), logits.shape[-1])
         return np.argmax(logits, axis=-1) == labels
 
     return share(model, dataset, right, batch_size, verbose, "accuracy")
