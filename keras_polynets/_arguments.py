@@ -29,9 +29,14 @@ def add_data(command):
         "--archives", metavar="DIR", help="local archives of a set of TFDS"
     )
     command.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder")
-    command.add_argument("--batch-size", type=int, default=500)
     command.add_argument(
-        "--limit", type=int, help="only the first images of the test set"
+        "--batch-size",
+        type=positive,
+        default=500,
+        help="images at once (default: %(default)s)",
+    )
+    command.add_argument(
+        "--limit", type=positive, help="only the first images of the test set"
     )
 
 
@@ -44,6 +49,15 @@ def load_images(arguments):
     )
     limit = arguments.limit
     return dataset, dataset.x_test[:limit], dataset.y_test[:limit]
+
+
+def positive(text):
+    """Returns the positive integer that a word stands for."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected an integer of at least 1, received {text!r}"
+        )
+    return int(text)
 
 
 def norm(text):

@@ -49,6 +49,8 @@ def add_arguments(command):
         "cannot pass what is left",
     )
     _arguments.add_data(command)
+    # Bounds take more memory than attacks.
+    command.set_defaults(batch_size=16)
 
 
 def run(arguments, load):
@@ -60,6 +62,11 @@ def run(arguments, load):
     """
     for epsilon in arguments.epsilon:
         certifier.check_epsilon(epsilon)
+    if arguments.attack and not arguments.epsilon:
+        raise ValueError(
+            "--attack needs the size of the change. Received no --epsilon. "
+            "Pass one, for example --epsilon 0.01."
+        )
     check_positive_integer("samples", arguments.samples)
     if arguments.radius is not None:
         bounds.check_radius(arguments.radius)
@@ -100,8 +107,9 @@ def _certificates(arguments, model, methods):
     dataset, images, labels = _arguments.load_images(arguments)
     verbose = 0 if arguments.json else 1
 
-    def share(kind, *rest):
-        return kind(model, (images, labels), *rest, verbose=verbose)
+    def share(kind, *rest, **options):
+        data = images, labels
+        return kind(model, data, *rest, verbose=verbose, **options)
 
     rows = []
     for epsilon in arguments.epsilon:
@@ -109,8 +117,15 @@ def _certificates(arguments, model, methods):
         for method in methods:
             if not arguments.json:
                 console.say(f"ε = {epsilon:g}", f"certified, {method}")
-            row[method] = share(robustness.certified_accuracy, epsilon, method)
-        row["local_lipschitz_bound"] = _median(model, images, epsilon)
+            row[method] = share(
+                robustness.certified_accuracy,
+                epsilon,
+                method,
+                batch_size=arguments.batch_size,
+            )
+        row["local_lipschitz_bound"] = _median(
+            model, images, epsilon, arguments.batch_size
+        )
         if arguments.attack and epsilon > 0:
             attack = f"pgd:{epsilon},20,{epsilon / 8}"
             row["attacked"] = share(robustness.robust_accuracy, attack)
@@ -124,10 +139,10 @@ def _certificates(arguments, model, methods):
     }
 
 
-def _median(model, images, epsilon):
+def _median(model, images, epsilon, batch_size):
     """Returns the median of the local Lipschitz bounds of stored images."""
     inputs = evaluation.model_inputs(model, images)
-    found = robustness.local_lipschitz_bound(model, inputs, epsilon)
+    found = robustness.local_lipschitz_bound(model, inputs, epsilon, batch_size)
     return float(np.median(found))
 
 
