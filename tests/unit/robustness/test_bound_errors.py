@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from keras_polynets import layers
+from keras_polynets.analysis import NotPolynomialError
 from keras_polynets.robustness import lipschitz_bound
 from keras_polynets.robustness import propagate
 from tests.unit.robustness.bound_examples import INF
@@ -37,8 +38,34 @@ def test_branching_model_is_refused():
     left = keras.layers.Dense(2, name="left")(inputs)
     right = keras.layers.Dense(2, name="right")(inputs)
     model = keras.Model(inputs, keras.layers.Add()([left, right]))
-    with pytest.raises(ValueError, match="not a chain of layers: it branches"):
+    with pytest.raises(
+        ValueError, match="not a chain of layers: it branches.*local_lipschitz"
+    ):
         lipschitz_bound(model)
+
+
+def test_a_branching_model_with_activations_is_no_polynomial():
+    inputs = keras.Input((3,))
+    left = keras.layers.Dense(2)(inputs)
+    right = keras.layers.ReLU(name="kink")(keras.layers.Dense(2)(inputs))
+    model = keras.Model(inputs, keras.layers.Add()([left, right]))
+    with pytest.raises(NotPolynomialError, match="layer 'kink' .ReLU. breaks"):
+        lipschitz_bound(model)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BatchNormalization(),
+        layers.QuadraticDense(2),
+        layers.GaussianFilter2D(3),
+    ],
+)
+def test_polynomials_without_a_global_bound_have_a_local_one(layer):
+    with pytest.raises(
+        NotImplementedError, match="Around images there is a bound of models"
+    ):
+        lipschitz_bound(layer)
 
 
 def test_operation_on_tensors_is_named():
