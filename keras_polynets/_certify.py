@@ -6,11 +6,13 @@ import numpy as np
 
 from keras_polynets import _arguments
 from keras_polynets import _console as console
+from keras_polynets import analysis
 from keras_polynets import robustness
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import bounds
 from keras_polynets.robustness import certifier
 from keras_polynets.robustness import evaluation
+from keras_polynets.robustness import inputs
 from keras_polynets.robustness import rademacher
 
 # The best of all of them comes last.
@@ -71,6 +73,9 @@ def run(arguments, load):
     if arguments.radius is not None:
         bounds.check_radius(arguments.radius)
     model = load(arguments)
+    if arguments.epsilon:
+        # Before images are fetched that no certificate is possible of.
+        analysis.polynomial_degree(model)
     result = {
         "model": arguments.model,
         "p": "inf" if arguments.p == math.inf else arguments.p,
@@ -105,6 +110,7 @@ def _global_bounds(arguments, model):
 
 def _certificates(arguments, model, methods):
     dataset, images, labels = _arguments.load_images(arguments)
+    _check_shape(arguments, model, images)
     verbose = 0 if arguments.json else 1
 
     def share(kind, *rest, **options):
@@ -139,10 +145,20 @@ def _certificates(arguments, model, methods):
     }
 
 
+def _check_shape(arguments, model, images):
+    expected = model.input_shape[1:]
+    if not inputs.fits(images.shape[1:], expected):
+        raise ValueError(
+            f"The model {arguments.model!r} takes images of shape {expected}. "
+            f"Received: --data {arguments.data}, whose images have shape "
+            f"{images.shape[1:]}. Pass --data with a set that fits."
+        )
+
+
 def _median(model, images, epsilon, batch_size):
     """Returns the median of the local Lipschitz bounds of stored images."""
-    inputs = evaluation.model_inputs(model, images)
-    found = robustness.local_lipschitz_bound(model, inputs, epsilon, batch_size)
+    x = evaluation.model_inputs(model, images)
+    found = robustness.local_lipschitz_bound(model, x, epsilon, batch_size)
     return float(np.median(found))
 
 

@@ -26,7 +26,7 @@ def as_images(model, images, low, high):
             f"images of dtype {x.dtype}. Call model.preprocessor first."
         )
     expected = getattr(model, "input_shape", (None,) * x.ndim)
-    if not isinstance(expected, tuple) or not _fits(x.shape, expected):
+    if not isinstance(expected, tuple) or not fits(x.shape, expected):
         raise ValueError(
             f"Images must have the model's input shape {expected}. Received: "
             f"shape {x.shape}"
@@ -57,7 +57,13 @@ def check_range(x, low, high):
         )
 
 
-def _fits(shape, expected):
+def fits(shape, expected):
+    """Returns whether a shape is the expected one, `None` being any size.
+
+    Args:
+        shape: Tuple of integers.
+        expected: Tuple of integers or `None`.
+    """
     return len(shape) == len(expected) and all(
         size in (None, given)
         for size, given in zip(expected, shape, strict=True)

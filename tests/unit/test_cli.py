@@ -235,6 +235,22 @@ def test_certify_a_branching_model(capsys, monkeypatch):
     assert code == 0 and "not defined" in out
 
 
+@pytest.mark.parametrize("words", [[], ["--epsilon", "0.01"]])
+def test_certify_names_what_is_no_polynomial(capsys, monkeypatch, words):
+    model = zoo.load("resnet20", weights=None)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    code, _, err = run(capsys, "certify", "mine", *words)
+    err = " ".join(err.split())
+    assert code == 2 and "is no polynomial of its input: layer 'stem" in err
+
+
+def test_certify_names_data_that_do_not_fit(capsys, monkeypatch):
+    model = zoo.load("pn4", weights=None, input_shape=(32, 32, 3))
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    code, _, err = run(capsys, "certify", "mine", "--epsilon", "0.01")
+    assert code == 2 and "Pass --data with a set that fits" in err
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="writes a SavedModel"
 )
