@@ -32,6 +32,20 @@ def check_positive_integer(name, value):
         )
 
 
+def check_layer(layer):
+    """Raises a `TypeError` unless something is a model or a layer.
+
+    Args:
+        layer: What a user passed as one.
+    """
+    if not isinstance(layer, keras.Operation):
+        raise TypeError(
+            "Expected a Keras model or layer, such as "
+            f"`keras_polynets.zoo.load('pn4')`. Received: {layer!r} (of type "
+            f"{type(layer).__name__})"
+        )
+
+
 def check_floats(model, inputs):
     """Raises a `ValueError` unless the inputs of a model of the zoo are floats.
 

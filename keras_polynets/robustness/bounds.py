@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import unknown_name
 from keras_polynets.analysis import degree
 from keras_polynets.layers import recursions
@@ -116,6 +117,7 @@ def input_region(model, p, radius):
         p: The order of the norm.
         radius: The radius of the set, or `None` for the valid range.
     """
+    check_layer(model)
     if radius is None and getattr(model, "input_range", None) is not None:
         peak = max(float(np.max(np.abs(side))) for side in model.input_range)
         size = math.prod(fixed(model.input_shape[1:], p, model))

@@ -5,6 +5,7 @@ import numbers
 
 import numpy as np
 
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import unknown_name
 from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pairwise
@@ -33,6 +34,7 @@ class Certifier:
     Raises:
         ValueError: If the model is subclassed or not built, or has several
             inputs or outputs.
+        TypeError: If it is no model.
 
     Example:
 
@@ -42,6 +44,7 @@ class Certifier:
     """
 
     def __init__(self, model, clip=None):
+        check_layer(model)
         self._model = model
         self._network = Network(model)
         self._pairs = pairwise.PairwiseLipschitz(model)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness.attack_texts import parse_attack
 from keras_polynets.robustness.inputs import as_images
@@ -73,6 +74,7 @@ def share(model, dataset, holds, batch_size, verbose, name):
         verbose: As in `robust_accuracy`.
         name: String, how the progress bar calls the share.
     """
+    check_layer(model)
     check_positive_integer("batch_size", batch_size)
     batches, count = _batches(dataset, batch_size)
     progress = keras.utils.Progbar(
@@ -81,7 +83,8 @@ def share(model, dataset, holds, batch_size, verbose, name):
         stateful_metrics=[name],
     )
     right = seen = 0
-    for number, (images, labels) in enumerate(batches, start=1):
+    for number, batch in enumerate(batches, start=1):
+        images, labels = _pair(batch)
         images, labels = model_inputs(model, images), np.asarray(labels)
         if labels.shape != (len(images),):
             raise ValueError(
@@ -116,6 +119,18 @@ def _batches(dataset, batch_size):
     starts = range(0, len(images), batch_size)
     ends = (slice(start, start + batch_size) for start in starts)
     return ((images[part], labels[part]) for part in ends), len(starts)
+
+
+def _pair(batch):
+    is_tuple = isinstance(batch, tuple | list)
+    if not is_tuple or len(batch) != 2:
+        parts = f" of {len(batch)} parts" if is_tuple else ""
+        raise ValueError(
+            "A dataset is a tuple `(images, labels)` of arrays, or an iterable "
+            "of such batches. Received: a batch that is of type "
+            f"{type(batch).__name__}{parts}. Pass images and labels."
+        )
+    return batch
 
 
 def _logits(model, images):

@@ -125,6 +125,12 @@ def test_integer_images_are_sent_to_the_preprocessor():
         attacked(images=np.zeros((12, 4, 4, 1), "uint8"))
 
 
+@pytest.mark.parametrize("model", [None, "pn4"])
+def test_only_models_are_attacked(model):
+    with pytest.raises(TypeError, match="Expected a Keras model.*Received: "):
+        attacked(model=model)
+
+
 def test_float_labels_are_refused():
     with pytest.raises(TypeError, match="must be integers. Received: dtype fl"):
         attacked(labels=make_labels().astype("float32"))
@@ -214,7 +220,7 @@ def test_texts_with_options(text, function, settings):
     [
         ("fgms:0.1", "Unknown attack 'fgms'. Did you mean 'fgsm'"),
         ("", "Unknown attack ''. Known: 'apgd', 'apgd_t', 'fgsm', 'pgd', 'tp"),
-        ("fgsm", "is written fgsm:EPSILON, with 1 numbers. Received: 'fgsm'"),
+        ("fgsm", "is written fgsm:EPSILON, with 1 number. Received: 'fgsm'"),
         ("fgsm:a", "is written fgsm:EPSILON"),
         ("fgsm:0.1,3", "is written fgsm:EPSILON"),
         ("pgd:0.1", "is written pgd:EPSILON,STEPS,STEP_SIZE, with 3 numbers"),

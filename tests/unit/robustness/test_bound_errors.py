@@ -5,8 +5,13 @@ import pytest
 
 from keras_polynets import layers
 from keras_polynets.analysis import NotPolynomialError
+from keras_polynets.robustness import Certifier
 from keras_polynets.robustness import lipschitz_bound
+from keras_polynets.robustness import operator_norm
 from keras_polynets.robustness import propagate
+from keras_polynets.robustness import rademacher_bound
+from keras_polynets.robustness import robust_accuracy
+from keras_polynets.robustness import spectral_norm_estimate
 from tests.unit.robustness.bound_examples import INF
 from tests.unit.robustness.bound_examples import h1_layer
 
@@ -94,6 +99,24 @@ def test_subclassed_and_unbuilt_models_are_refused():
         lipschitz_bound(keras.Sequential([keras.layers.Dense(2)]))
     with pytest.raises(ValueError, match="no weights yet. Build it first"):
         lipschitz_bound(layers.CCP(2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lipschitz_bound,
+        lambda name: rademacher_bound(name, 10),
+        operator_norm,
+        spectral_norm_estimate,
+        Certifier,
+        lambda name: robust_accuracy(name, ([[0.0]], [0]), verbose=0),
+    ],
+)
+def test_a_name_is_no_model(bound):
+    with pytest.raises(
+        TypeError, match="or layer, .* Received: 'pn4' .of type"
+    ):
+        bound("pn4")
 
 
 @pytest.mark.parametrize("radius", [0, -1.0, INF, "1"])

@@ -107,6 +107,8 @@ def test_empty_dataset_is_refused(dataset):
 def test_labels_must_fit():
     with pytest.raises(ValueError, match="one label an image"):
         robust_accuracy(Threshold(), (IMAGES, LABELS[:3]), verbose=0)
+    with pytest.raises(ValueError, match="a batch .*type ndarray. Pass images"):
+        robust_accuracy(Threshold(), IMAGES, verbose=0)
     with pytest.raises(ValueError, match=r"labels of shape \(5, 2\)"):
         one_hot = np.eye(2)[LABELS]
         robust_accuracy(Threshold(), (IMAGES, one_hot), verbose=0)
