@@ -34,9 +34,14 @@ def add_data(command):
         "--archives", metavar="DIR", help="local archives of a set of TFDS"
     )
     command.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder")
-    command.add_argument("--batch-size", type=int, default=500)
     command.add_argument(
-        "--limit", type=int, help="only the first examples of the test set"
+        "--batch-size",
+        type=positive,
+        default=500,
+        help="examples at once (default: %(default)s)",
+    )
+    command.add_argument(
+        "--limit", type=positive, help="only the first examples of the test set"
     )
 
 
@@ -71,6 +76,15 @@ def title(result):
     """Returns what examples a result of a command is of, in words."""
     text = "{examples:,} test {kind} of {data}".format_map(result)
     return text + (f", split {result['split']!r}" if result["split"] else "")
+
+
+def positive(text):
+    """Returns the positive integer that a word stands for."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected an integer of at least 1, received {text!r}"
+        )
+    return int(text)
 
 
 def norm(text):

@@ -6,11 +6,13 @@ import numpy as np
 
 from keras_polynets import _arguments
 from keras_polynets import _console as console
+from keras_polynets import analysis
 from keras_polynets import robustness
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import bounds
 from keras_polynets.robustness import certifier
 from keras_polynets.robustness import evaluation
+from keras_polynets.robustness import inputs
 from keras_polynets.robustness import rademacher
 
 # The best of all of them comes last.
@@ -49,6 +51,8 @@ def add_arguments(command):
         "cannot pass what is left",
     )
     _arguments.add_data(command)
+    # Bounds take more memory than attacks.
+    command.set_defaults(batch_size=16)
 
 
 def run(arguments, load):
@@ -60,10 +64,18 @@ def run(arguments, load):
     """
     for epsilon in arguments.epsilon:
         certifier.check_epsilon(epsilon)
+    if arguments.attack and not arguments.epsilon:
+        raise ValueError(
+            "--attack needs the size of the change. Received no --epsilon. "
+            "Pass one, for example --epsilon 0.01."
+        )
     check_positive_integer("samples", arguments.samples)
     if arguments.radius is not None:
         bounds.check_radius(arguments.radius)
     model = load(arguments)
+    if arguments.epsilon:
+        # Before images are fetched that no certificate is possible of.
+        analysis.polynomial_degree(model)
     result = {
         "model": arguments.model,
         "p": "inf" if arguments.p == math.inf else arguments.p,
@@ -98,10 +110,12 @@ def _global_bounds(arguments, model):
 
 def _certificates(arguments, model, methods):
     about, examples, labels = _arguments.load_examples(arguments)
+    _check_shape(arguments, model, examples)
     verbose = 0 if arguments.json else 1
 
-    def share(kind, *rest):
-        return kind(model, (examples, labels), *rest, verbose=verbose)
+    def share(kind, *rest, **options):
+        data = examples, labels
+        return kind(model, data, *rest, verbose=verbose, **options)
 
     rows = []
     for epsilon in arguments.epsilon:
@@ -109,8 +123,15 @@ def _certificates(arguments, model, methods):
         for method in methods:
             if not arguments.json:
                 console.say(f"ε = {epsilon:g}", f"certified, {method}")
-            row[method] = share(robustness.certified_accuracy, epsilon, method)
-        row["local_lipschitz_bound"] = _median(model, examples, epsilon)
+            row[method] = share(
+                robustness.certified_accuracy,
+                epsilon,
+                method,
+                batch_size=arguments.batch_size,
+            )
+        row["local_lipschitz_bound"] = _median(
+            model, examples, epsilon, arguments.batch_size
+        )
         if arguments.attack and epsilon > 0:
             attack = f"pgd:{epsilon},20,{epsilon / 8}"
             row["attacked"] = share(robustness.robust_accuracy, attack)
@@ -122,10 +143,20 @@ def _certificates(arguments, model, methods):
     }
 
 
-def _median(model, examples, epsilon):
+def _check_shape(arguments, model, images):
+    expected = model.stored_shape
+    if not inputs.fits(images.shape[1:], expected):
+        raise ValueError(
+            f"The model {arguments.model!r} takes images of shape {expected}. "
+            f"Received: --data {arguments.data}, whose images have shape "
+            f"{images.shape[1:]}. Pass --data with a set that fits."
+        )
+
+
+def _median(model, examples, epsilon, batch_size):
     """Returns the median of the local Lipschitz bounds of stored examples."""
-    inputs = evaluation.model_inputs(model, examples)
-    found = robustness.local_lipschitz_bound(model, inputs, epsilon)
+    x = evaluation.model_inputs(model, examples)
+    found = robustness.local_lipschitz_bound(model, x, epsilon, batch_size)
     return float(np.median(found))
 
 

@@ -2,6 +2,8 @@
 
 import difflib
 
+import keras
+
 # Names that an error lists of many.
 MOST_LISTED = 8
 MOST_KNOWN = 50
@@ -75,4 +77,33 @@ def check_positive_integer(name, value):
         raise ValueError(
             f"Argument `{name}` must be an integer of at least 1. "
             f"Received: {name}={value!r}"
+        )
+
+
+def check_layer(layer):
+    """Raises a `TypeError` unless something is a model or a layer.
+
+    Args:
+        layer: What a user passed as one.
+    """
+    if not isinstance(layer, keras.Operation):
+        raise TypeError(
+            "Expected a Keras model or layer, such as "
+            f"`keras_polynets.zoo.load('pn4')`. Received: {layer!r} (of type "
+            f"{type(layer).__name__})"
+        )
+
+
+def check_floats(model, inputs):
+    """Raises a `ValueError` unless the inputs of a model of the zoo are floats.
+
+    Args:
+        model: A model with an `input_range`.
+        inputs: Array, tensor, or a plain number.
+    """
+    dtype = keras.backend.standardize_dtype(getattr(inputs, "dtype", "float32"))
+    if "float" not in dtype:
+        raise ValueError(
+            f"{model.name!r} expected floats in {model.input_range}; call "
+            f"model.preprocessor first. Received inputs of dtype {dtype}."
         )

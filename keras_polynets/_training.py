@@ -75,7 +75,7 @@ class BlockTraining:
                     "arguments `y` and `batch_size` out."
                 )
             return self._fit_batches(x, kwargs)
-        if _are_arrays(x, y) and len(x) and _is_plain(kwargs):
+        if are_arrays(x, y) and len(x) and _is_plain(kwargs):
             size = batch_size or 32
             steps = -(-len(x) // size)
             if self._takes_blocks(epochs * steps) or self._takes_batches(steps):
@@ -180,7 +180,7 @@ class BlockTraining:
             self._reads_itself()
             and steps is None
             and (batch_size is None or batch_size > 0)
-            and _are_arrays(*arrays)
+            and are_arrays(*arrays)
             and len({len(a) for a in arrays}) == 1
         ):
             return ordered(arrays, batch_size or 32), None, None
@@ -242,8 +242,12 @@ def _blocks_are_executions(batches, steps, epochs, steps_per_execution):
     return all(part % steps_per_execution == 0 for part in parts)
 
 
-def _are_arrays(*values):
-    """Whether values are arrays: not variables, sparse or ragged tensors."""
+def are_arrays(*values):
+    """Whether values are arrays: not variables, sparse or ragged tensors.
+
+    Args:
+        *values: What `fit` is given.
+    """
     return all(
         (isinstance(v, np.ndarray) or ops.is_tensor(v))
         and not hasattr(v, "todense")

@@ -30,13 +30,13 @@ HEAD = """# Certificates
 Written by `python -m training.certificates` from `{results}`.
 
 For each trained tag: the share of the first embedded test images of
-Fashion-MNIST whose right class no change of at most ε (ℓ∞, in units of the input,
-which lies in [-1, 1]) can undo, by method, beside the share that three attacks
-leave one after the other: PGD (40 steps of ε / 10) with and without a random
-start, and targeted APGD (100 steps for each of nine classes). The truth lies
-between the best certificate and the attacks. The column *images* says how many
-there were: `--limit 1000 --epsilon 0.01 0.03 0.1` for the dense networks, and
-`--limit 200` for the convolutional ones.
+Fashion-MNIST whose right class no change of at most ε (ℓ∞, in units of the
+input, which lies in [-1, 1]) can undo, by method, beside the share that three
+attacks leave one after the other: PGD (40 steps of ε / 10) with and without a
+random start, and targeted APGD (100 steps for each of nine classes). The truth
+lies between the best certificate and the attacks. The column *images* says how
+many there were: `--limit 1000 --epsilon 0.01 0.03 0.1` for the dense networks,
+and `--limit 200` for the convolutional ones.
 
 - *global*: the margin less ε times the Lipschitz constant of each difference
   of logits, by the paper's theorems or the recursion, whichever is smaller.

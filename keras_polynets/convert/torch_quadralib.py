@@ -1,6 +1,7 @@
 """Checkpoints of QuadraLib, a PyTorch library, as models of the zoo."""
 
 import collections.abc
+import os
 import pathlib
 import pickle
 import re
@@ -53,6 +54,8 @@ def from_torch_quadralib(state_dict):
           for Architecture Optimization and Design Exploration", MLSys 2022.
     """
     if not isinstance(state_dict, collections.abc.Mapping):
+        if not isinstance(state_dict, str | os.PathLike):
+            raise _no_state_dict(state_dict)
         state_dict = _read(pathlib.Path(state_dict))
     tensors = _tensors(state_dict)
     name, head = _network(tensors)
@@ -142,10 +145,7 @@ def _tensors(state_dict):
         isinstance(state_dict, collections.abc.Mapping)
         and all(isinstance(key, str) for key in state_dict)
     ):
-        raise ValueError(
-            "Expected a dictionary from names to tensors, as it is or under "
-            f"the key 'net'. Received: {type(state_dict).__name__}"
-        )
+        raise _no_state_dict(state_dict)
     return {
         # As `torch.nn.DataParallel` names its module.
         key.removeprefix("module."): np.asarray(
@@ -153,6 +153,14 @@ def _tensors(state_dict):
         )
         for key, value in state_dict.items()
     }
+
+
+def _no_state_dict(value):
+    return ValueError(
+        "Expected a dictionary from names to tensors, as it is or under the "
+        "key 'net', or the path of a file with one. Received: "
+        f"{type(value).__name__}"
+    )
 
 
 def _network(tensors):

@@ -5,6 +5,7 @@ from inspect import signature
 import keras
 import numpy as np
 
+from keras_polynets._errors import check_floats
 from keras_polynets._errors import unknown_name
 from keras_polynets._training import BlockTraining
 from keras_polynets.export import _classifier_outputs
@@ -138,14 +139,7 @@ class ZooModel(BlockTraining, keras.Model):
 
     def __call__(self, inputs, *args, **kwargs):
         # Before Keras casts: stored images would pass as floats out of range.
-        dtype = keras.backend.standardize_dtype(
-            getattr(inputs, "dtype", "float32")
-        )
-        if "float" not in dtype:
-            raise ValueError(
-                f"{self.name!r} expected floats in {self.input_range}; call "
-                f"model.preprocessor first. Received inputs of dtype {dtype}."
-            )
+        check_floats(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def export(self, filepath, **kwargs):

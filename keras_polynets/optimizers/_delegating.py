@@ -3,11 +3,17 @@
 import keras
 
 
+def nested(optimizer):
+    """Yields an optimizer and those inside of it, from the outside inwards."""
+    while optimizer is not None:
+        yield optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+
+
 def innermost(optimizer):
     """Returns the optimizer inside all the wrappers, which makes the steps."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+    *_, inner = nested(optimizer)
+    return inner
 
 
 class DelegatingOptimizer(keras.optimizers.Optimizer):

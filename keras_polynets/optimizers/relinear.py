@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 
 import keras
 from keras import ops
@@ -9,6 +10,7 @@ from keras import ops
 from keras_polynets._errors import unknown_name
 from keras_polynets.optimizers._delegating import DelegatingOptimizer
 from keras_polynets.optimizers._delegating import innermost
+from keras_polynets.optimizers._delegating import nested
 
 # Their steps are proportional to the learning rate that they are given, so
 # that a factor of the one is a factor of the other, and start at the value of
@@ -17,6 +19,7 @@ PROPORTIONAL = (
     keras.optimizers.Adadelta,
     keras.optimizers.Adagrad,
     keras.optimizers.Adam,
+    keras.optimizers.AdamW,
     keras.optimizers.Adamax,
     keras.optimizers.Lamb,
     keras.optimizers.Lion,
@@ -102,8 +105,8 @@ class ReLinear(DelegatingOptimizer):
         TypeError: If `inner_optimizer` is no optimizer of Keras.
         ValueError: If a factor or a shrinkage is negative, `shrinkage` is
             unknown, or the inner optimizer is already built, scales the loss,
-            or makes steps of another kind (Adafactor, Ftrl,
-            ScheduleFreeAdamW, MultiOptimizer).
+            is or wraps a ReLinear, or makes steps of another kind (Adafactor,
+            Ftrl, ScheduleFreeAdamW, MultiOptimizer).
 
     Example:
 
@@ -139,10 +142,12 @@ class ReLinear(DelegatingOptimizer):
             "power_shrinkage": power_shrinkage,
         }
         for argument, value in amounts.items():
-            if not 0 <= value < float("inf"):
+            if not (
+                isinstance(value, numbers.Real) and 0 <= value < float("inf")
+            ):
                 raise ValueError(
                     f"Argument `{argument}` must be a finite number of at "
-                    f"least 0. Received: {argument}={value}"
+                    f"least 0. Received: {argument}={value!r}"
                 )
         super().__init__(inner_optimizer, name=name)
         _check_inner(inner_optimizer)
@@ -252,13 +257,19 @@ class ReLinear(DelegatingOptimizer):
 
 
 def _check_inner(optimizer):
+    if any(isinstance(one, ReLinear) for one in nested(optimizer)):
+        raise ValueError(
+            "ReLinear cannot wrap another ReLinear: weights would decay once "
+            "in each. Multiply the factors and pass them to one ReLinear."
+        )
     inner = innermost(optimizer)
     if not isinstance(inner, PROPORTIONAL):
         names = ", ".join(kind.__name__ for kind in PROPORTIONAL)
         raise ValueError(
             f"ReLinear cannot wrap {type(inner).__name__}: its steps are not "
             "known to be proportional to the learning rate and to start where "
-            f"the variable stands. Use one of {names}."
+            f"the variable stands. Use one of {names}, or a "
+            "CoupledWeightDecay of one."
         )
     _check_unbuilt(optimizer)
 

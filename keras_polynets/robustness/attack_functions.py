@@ -8,6 +8,7 @@ import weakref
 import keras
 import numpy as np
 
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import inputs
 
@@ -86,6 +87,7 @@ class Problem:
         self, model, images, labels, epsilon, clip, reference_compatible
     ):
         check_installed()
+        check_layer(model)
         low, high = inputs.valid_range(model, clip)
         self.x = inputs.as_images(model, images, low, high)
         self.functions = _functions(model, self.x)

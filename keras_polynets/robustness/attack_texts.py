@@ -117,7 +117,8 @@ def parse_attack(text):
     except ValueError:
         raise ValueError(
             f"An attack {name!r} is written {name}:{','.join(kinds).upper()}, "
-            f"with {len(kinds)} numbers. Received: {text!r}"
+            f"with {len(kinds)} number{'s' * (len(kinds) > 1)}. Received: "
+            f"{text!r}"
         ) from None
     settings |= {
         key: _option(name, key, options[key], word) for key, word in named

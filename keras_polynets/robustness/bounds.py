@@ -8,16 +8,26 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import unknown_name
+from keras_polynets.analysis import degree
 from keras_polynets.layers import recursions
 from keras_polynets.robustness import affine_maps
 from keras_polynets.robustness import norms
 from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness import theorems
+from keras_polynets.robustness.enclosures import enclose
 from keras_polynets.robustness.extents import Extent
 from keras_polynets.robustness.extents import constant
 
 FORMS = ("auto", "theorem", "recursion")
+
+_POLYNOMIAL = "Bounds exist for polynomial networks without activations."
+_LOCAL = (
+    "Around images there is a bound of models with it: "
+    "`keras_polynets.robustness.local_lipschitz_bound`, and "
+    "`certified_accuracy`."
+)
 
 ISOMETRIES = (
     keras.layers.InputLayer
@@ -107,6 +117,7 @@ def input_region(model, p, radius):
         p: The order of the norm.
         radius: The radius of the set, or `None` for the valid range.
     """
+    check_layer(model)
     if radius is None and getattr(model, "input_range", None) is not None:
         peak = max(float(np.max(np.abs(side))) for side in model.input_range)
         size = math.prod(fixed(model.input_shape[1:], p, model))
@@ -166,9 +177,10 @@ def propagate(layer, extent, p, form):
     ...     return extent
     """
     name = type(layer).__name__
+    is_enclosed = enclose.dispatch(type(layer)) is not enclose.dispatch(object)
     raise NotImplementedError(
         f"There is no rule for the Lipschitz constant of {layer.name!r}, a "
-        f"{name}. Bounds exist for polynomial networks without activations. "
+        f"{name}, over a whole set. {_LOCAL if is_enclosed else _POLYNOMIAL} "
         "Bound the layers before and behind it one by one, or register a rule "
         f"with `keras_polynets.robustness.propagate.register({name})`."
     )
@@ -297,6 +309,8 @@ def chain(model):
         model: A built functional or sequential model.
 
     Raises:
+        NotPolynomialError: If its graph branches and has activations; a
+            `ValueError`.
         ValueError: If the model is subclassed or not built, or if its graph
             branches.
     """
@@ -321,11 +335,13 @@ def chain(model):
             len(node.input_tensors) for node in nodes if not node.is_input
         ]
         if len(nodes) > 1 or inputs not in ([], [1]):
+            # No layer with a rule would help a network with activations.
+            degree.polynomial_degree(model)
             names = ", ".join(repr(node.operation.name) for node in nodes)
             raise ValueError(
                 f"Model {model.name!r} is not a chain of layers: it branches "
-                f"at {names}. Write the branches as one layer and register a "
-                "rule for it with "
+                f"at {names}. {_LOCAL} Or write the branches as one layer and "
+                "register a rule for it with "
                 "`keras_polynets.robustness.propagate.register`."
             )
         operations.append(nodes[0].operation)

@@ -5,6 +5,7 @@ import numbers
 
 import numpy as np
 
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import unknown_name
 from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pairwise
@@ -33,6 +34,7 @@ class Certifier:
     Raises:
         ValueError: If the model is subclassed or not built, or has several
             inputs or outputs.
+        TypeError: If it is no model.
 
     Example:
 
@@ -42,6 +44,7 @@ class Certifier:
     """
 
     def __init__(self, model, clip=None):
+        check_layer(model)
         self._model = model
         self._network = Network(model)
         self._pairs = pairwise.PairwiseLipschitz(model)
@@ -186,10 +189,6 @@ class Certifier:
                 "Bounds take floats in the model's input range. Received "
                 f"images of dtype {np.asarray(images).dtype}. Call "
                 "model.preprocessor first."
-            )
-        if not np.isfinite(np.asarray(images)).all():
-            raise ValueError(
-                "Images must be finite. Received NaN or infinite values."
             )
         x = inputs.as_images(self._model, images, self._low, self._high)
         low, high = (np.float64(side) for side in (self._low, self._high))

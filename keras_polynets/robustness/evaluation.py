@@ -3,8 +3,12 @@
 import keras
 import numpy as np
 
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness.attack_texts import parse_attack
+from keras_polynets.robustness.inputs import as_images
+from keras_polynets.robustness.inputs import as_labels
+from keras_polynets.robustness.inputs import valid_range
 
 
 def robust_accuracy(
@@ -32,7 +36,10 @@ def robust_accuracy(
 
     Raises:
         ValueError: If the dataset is empty, if images and labels differ in
-            number, or if integer images meet a model without preprocessor.
+            number, if labels are no classes of the model or images not within
+            its valid range, or if integer images meet a model without
+            preprocessor.
+        TypeError: If labels are not integers.
 
     Example:
 
@@ -46,7 +53,10 @@ def robust_accuracy(
     def right(images, labels):
         if attack is not None:
             images = attack(model, images, labels)
+        elif getattr(model, "input_range", None) is not None:
+            images = as_images(model, images, *valid_range(model, None))
         logits = np.asarray(_logits(model, images))
+        labels = as_labels(labels, len(images), logits.shape[-1])
         return np.argmax(logits, axis=-1) == labels
 
     return share(model, dataset, right, batch_size, verbose, "accuracy")
@@ -64,6 +74,7 @@ def share(model, dataset, holds, batch_size, verbose, name):
         verbose: As in `robust_accuracy`.
         name: String, how the progress bar calls the share.
     """
+    check_layer(model)
     check_positive_integer("batch_size", batch_size)
     batches, count = _batches(dataset, batch_size)
     progress = keras.utils.Progbar(
@@ -72,7 +83,8 @@ def share(model, dataset, holds, batch_size, verbose, name):
         stateful_metrics=[name],
     )
     right = seen = 0
-    for number, (images, labels) in enumerate(batches, start=1):
+    for number, batch in enumerate(batches, start=1):
+        images, labels = _pair(batch)
         images, labels = model_inputs(model, images), np.asarray(labels)
         if labels.shape != (len(images),):
             raise ValueError(
@@ -107,6 +119,18 @@ def _batches(dataset, batch_size):
     starts = range(0, len(images), batch_size)
     ends = (slice(start, start + batch_size) for start in starts)
     return ((images[part], labels[part]) for part in ends), len(starts)
+
+
+def _pair(batch):
+    is_tuple = isinstance(batch, tuple | list)
+    if not is_tuple or len(batch) != 2:
+        parts = f" of {len(batch)} parts" if is_tuple else ""
+        raise ValueError(
+            "A dataset is a tuple `(images, labels)` of arrays, or an iterable "
+            "of such batches. Received: a batch that is of type "
+            f"{type(batch).__name__}{parts}. Pass images and labels."
+        )
+    return batch
 
 
 def _logits(model, images):

@@ -22,16 +22,32 @@ def as_images(model, images, low, high):
     x = np.asarray(images)
     if x.dtype.kind in "biu":
         raise TypeError(
-            "Attacks take floats in the model's input range. Received images "
-            f"of dtype {x.dtype}. Call model.preprocessor first."
+            "Expected images as floats in the model's input range. Received "
+            f"images of dtype {x.dtype}. Call model.preprocessor first."
         )
     expected = getattr(model, "input_shape", (None,) * x.ndim)
-    if not isinstance(expected, tuple) or not _fits(x.shape, expected):
+    if not isinstance(expected, tuple) or not fits(x.shape, expected):
         raise ValueError(
             f"Images must have the model's input shape {expected}. Received: "
             f"shape {x.shape}"
         )
     x = x.astype("float32")
+    check_range(x, low, high)
+    return np.clip(x, low, high)
+
+
+def check_range(x, low, high):
+    """Raises a `ValueError` unless images lie in the valid range.
+
+    Args:
+        x: Array of floats.
+        low: The lower end of the valid range.
+        high: The upper end.
+    """
+    if not np.isfinite(x).all():
+        raise ValueError(
+            "Images must be finite. Received NaN or infinite values."
+        )
     slack = RANGE_TOLERANCE * (high - low)
     if not np.all((x >= low - slack) & (x <= high + slack)):
         raise ValueError(
@@ -39,10 +55,15 @@ def as_images(model, images, low, high):
             f"values from {x.min()} to {x.max()}. Call model.preprocessor "
             "first, or pass the range as `clip=(low, high)`."
         )
-    return np.clip(x, low, high)
 
 
-def _fits(shape, expected):
+def fits(shape, expected):
+    """Returns whether a shape is the expected one, `None` being any size.
+
+    Args:
+        shape: Tuple of integers.
+        expected: Tuple of integers or `None`.
+    """
     return len(shape) == len(expected) and all(
         size in (None, given)
         for size, given in zip(expected, shape, strict=True)

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import norms
@@ -208,6 +209,7 @@ def unbounded_norm(kernel, groups, p):
 
 def _example_shape(layer):
     """Returns the shape of an example, with `None` where it is open."""
+    check_layer(layer)
     is_linear = isinstance(
         layer,
         norms.POOLINGS | norms.CONVOLUTIONS | layer_maps.TRANSPOSED,

@@ -11,6 +11,7 @@ from keras_polynets.robustness.inputs import valid_range
 from keras_polynets.train_steps import adversarial
 from keras_polynets.train_steps.derivatives import constant_results
 from keras_polynets.trainers.wrapper import InputTraining
+from keras_polynets.trainers.wrapper import class_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_polynets")
@@ -139,7 +140,7 @@ class AdversarialTraining(InputTraining):
         return super().fit(x, y, batch_size, epochs, **kwargs)
 
     def change_images(self, x, y):
-        labels = class_labels(y, self.model.output_shape[-1])
+        labels = class_labels(y, self._classes)
         if not isinstance(self.attack, Attack):
             return self._unless_warming_up(
                 lambda: self.attack(self.model, x, labels), x
@@ -183,19 +184,6 @@ class AdversarialTraining(InputTraining):
             "jacobian": penalty,
             "clip": self.clip,
         }
-
-
-def class_labels(y, classes):
-    """Returns labels as integer classes of shape `(batch_size,)`.
-
-    Args:
-        y: Tensor of classes of shape `(batch_size,)` or `(batch_size, 1)`, or
-            of one value a class, the largest at the true one.
-        classes: Integer, the number of classes.
-    """
-    if len(y.shape) == 2 and y.shape[-1] == classes:
-        return ops.argmax(y, axis=-1)
-    return ops.cast(ops.reshape(y, (-1,)), "int32")
 
 
 class _WarmUp(keras.callbacks.Callback):

@@ -12,8 +12,8 @@ from keras_polynets.train_steps import adversarial
 from keras_polynets.train_steps.derivatives import constant_results
 from keras_polynets.train_steps.guided import logit_guided_loss
 from keras_polynets.train_steps.stepping import step_on_changed_data
-from keras_polynets.trainers.adversarial import class_labels
 from keras_polynets.trainers.wrapper import InputTraining
+from keras_polynets.trainers.wrapper import class_labels
 
 # None, weak and strong, in the units of inputs in [-1, 1].
 ATTACKS = (
@@ -160,6 +160,10 @@ class GuidedDenoising(InputTraining):
             )
         super().compile(optimizer, **kwargs)
 
+    @property
+    def _classes(self):
+        return self.classifier.output_shape[-1]
+
     def call(self, inputs, training=False):
         images = self.model(self._prepared(inputs, training), training=training)
         return self.logits(images)
@@ -205,7 +209,7 @@ class GuidedDenoising(InputTraining):
         if y is None:
             labels = ops.argmax(clean, axis=-1)
         else:
-            labels = class_labels(y, clean.shape[-1])
+            labels = class_labels(y, self._classes)
         x = self.change_images(x, labels)
         clean, y, weights = map(self._in_order_of_attacks, (clean, y, weights))
         return {"prepared": x, "clean": clean}, y, weights

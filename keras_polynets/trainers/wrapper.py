@@ -3,8 +3,13 @@
 import keras
 from keras import ops
 
+from keras_polynets._errors import check_floats
 from keras_polynets._training import BlockTraining
+from keras_polynets._training import are_arrays
 from keras_polynets.layers.augmentation import ReplicaSeedGenerator
+from keras_polynets.robustness.inputs import as_labels
+from keras_polynets.robustness.inputs import check_range
+from keras_polynets.robustness.inputs import valid_range
 from keras_polynets.train_steps.stepping import step_on_changed_data
 
 
@@ -14,6 +19,8 @@ class InputTraining(BlockTraining, keras.Model):
     The base class of `AdversarialTraining` and `JacobianTraining`, which
     explain the arguments.
     """
+
+    clip = None
 
     def __init__(
         self, model, *, preprocessing=None, jacobian=None, seed=None, **kwargs
@@ -33,6 +40,36 @@ class InputTraining(BlockTraining, keras.Model):
         self.seed_generator = ReplicaSeedGenerator(seed)
         self.built = True
 
+    @property
+    def _classes(self):
+        return self.model.output_shape[-1]
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains the model, see `keras.Model.fit`.
+
+        Args:
+            x: As in Keras, or `keras_polynets.data.Batches`.
+            y: As in Keras.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+
+        Raises:
+            ValueError: If arrays hold images outside of the model's valid
+                range, or labels that are no classes of the model.
+        """
+        if are_arrays(x):
+            self._check_arrays(x, y)
+        return super().fit(x, y, *args, **kwargs)
+
+    def _check_arrays(self, x, y):
+        known = self.clip or getattr(self.model, "input_range", None)
+        if known and self.preprocessing is None:
+            valid = valid_range(self.model, self.clip)
+            check_range(ops.convert_to_numpy(x), *valid)
+        if are_arrays(y) and self._classes > 1:
+            labels = class_labels(y, self._classes)
+            as_labels(ops.convert_to_numpy(labels), len(x), self._classes)
+
     def call(self, inputs, training=False):
         return self.model(self._prepared(inputs, training), training=training)
 
@@ -49,7 +86,7 @@ class InputTraining(BlockTraining, keras.Model):
             return loss
         x = self._prepared(x, training)
         penalty = self.jacobian(
-            self.logits, x, self.model.output_shape[-1], self.seed_generator
+            self.logits, x, self._classes, self.seed_generator
         )
         return loss + self._aggregate_additional_loss(penalty)
 
@@ -81,6 +118,9 @@ class InputTraining(BlockTraining, keras.Model):
             return inputs["prepared"]
         if self.preprocessing is not None:
             inputs = self.preprocessing(inputs, training=training)
+        if getattr(self.model, "input_range", None) is not None:
+            # The cast would hide stored images from the model.
+            check_floats(self.model, inputs)
         return ops.cast(inputs, "float32")
 
     def get_config(self):
@@ -103,3 +143,16 @@ class InputTraining(BlockTraining, keras.Model):
             for key, value in config.items()
         }
         return cls(**config)
+
+
+def class_labels(y, classes):
+    """Returns labels as integer classes of shape `(batch_size,)`.
+
+    Args:
+        y: Tensor of classes of shape `(batch_size,)` or `(batch_size, 1)`, or
+            of one value a class, the largest at the true one.
+        classes: Integer, the number of classes.
+    """
+    if len(y.shape) == 2 and y.shape[-1] == classes:
+        return ops.argmax(y, axis=-1)
+    return ops.cast(ops.reshape(y, (-1,)), "int32")

@@ -10,6 +10,7 @@ from keras_polynets import data
 from keras_polynets import recipes
 from keras_polynets import robustness
 from keras_polynets import zoo
+from keras_polynets.robustness import certifier
 
 
 def run(capsys, *words):
@@ -69,11 +70,22 @@ def test_debug_raises(capsys):
 
 
 def test_wrong_words_exit_with_2(capsys):
-    for words in ([], ["lst"], ["certify", "pn4", "--p", "3"]):
+    for words in (
+        [],
+        ["lst"],
+        ["certify", "pn4", "--p", "3"],
+        ["certify", "pn4", "--limit", "-5"],
+        ["attack", "pn4", "--batch-size", "0"],
+    ):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)
         assert stop.value.code == 2
-    assert "expected 1, 2 or inf, received '3'" in capsys.readouterr().err
+    written = capsys.readouterr().err
+    assert "expected 1, 2 or inf, received '3'" in written
+    assert (
+        "--limit: expected an integer of at least 1, received '-5'" in written
+    )
+    assert "--batch-size: expected an integer of at least 1" in written
 
 
 def test_evaluate_counts_the_test_images(capsys, weights):
@@ -211,6 +223,29 @@ def test_certify_images(capsys, weights):
     assert code == 0 and "Certified accuracy" in out and "interval" in out
 
 
+def test_certify_takes_a_batch_size(capsys, weights, monkeypatch):
+    sizes = set()
+    margins, slopes = certifier.Certifier.margins, certifier.Certifier.slopes
+
+    def counted(method):
+        def counting(self, images, *rest):
+            sizes.add(len(images))
+            return method(self, images, *rest)
+
+        return counting
+
+    monkeypatch.setattr(certifier.Certifier, "margins", counted(margins))
+    monkeypatch.setattr(certifier.Certifier, "slopes", counted(slopes))
+    words = "certify", "pn4", "--weights", weights[0], "--epsilon", "0.01"
+    run_json(capsys, *words, "--limit", "6", "--batch-size", "3")
+    assert sizes == {3}
+
+
+def test_certify_attacks_by_epsilon_only(capsys):
+    code, _, err = run(capsys, "certify", "pn4", "--attack")
+    assert code == 2 and "Received no --epsilon. Pass one" in err
+
+
 def test_certify_refuses_a_negative_epsilon(capsys):
     code, _, err = run(capsys, "certify", "pn4", "--epsilon=-0.1")
     assert code == 2 and "`epsilon` must be a finite number of at least" in err
@@ -263,6 +298,22 @@ def test_certify_a_branching_model(capsys, monkeypatch):
     assert result["certificates"][0]["auto"] <= result["accuracy"]
     code, out, _ = run(capsys, *words)
     assert code == 0 and "not defined" in out
+
+
+@pytest.mark.parametrize("words", [[], ["--epsilon", "0.01"]])
+def test_certify_names_what_is_no_polynomial(capsys, monkeypatch, words):
+    model = zoo.load("resnet20", weights=None)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    code, _, err = run(capsys, "certify", "mine", *words)
+    err = " ".join(err.split())
+    assert code == 2 and "is no polynomial of its input: layer 'stem" in err
+
+
+def test_certify_names_data_that_do_not_fit(capsys, monkeypatch):
+    model = zoo.load("pn4", weights=None, input_shape=(32, 32, 3))
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: model)
+    code, _, err = run(capsys, "certify", "mine", "--epsilon", "0.01")
+    assert code == 2 and "Pass --data with a set that fits" in err
 
 
 @pytest.mark.skipif(

@@ -272,7 +272,7 @@ def test_sparse_arrays_are_for_keras():
     from jax.experimental import sparse
 
     for x in (sparse.BCOO.fromdense(X), X):
-        assert training._are_arrays(x, Y) == isinstance(x, np.ndarray)
+        assert training.are_arrays(x, Y) == isinstance(x, np.ndarray)
 
 
 def test_a_second_fit_traces_nothing():

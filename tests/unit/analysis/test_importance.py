@@ -148,5 +148,8 @@ def test_bad_input():
             ValueError, match=f"'q' has '{neuron}' neurons.* no first-order"
         ):
             analysis.layer_importance(model, data())
+    with pytest.raises(ValueError, match="Labels must be classes from 0 to 1"):
+        x, y = data()
+        analysis.layer_importance(solution(), (x, y + 50))
     with pytest.raises(ValueError, match="Received an iterator .*generator"):
         analysis.layer_importance(solution(), (batch for batch in [data()]))

@@ -231,6 +231,8 @@ def test_files(tmp_path):
     expected = convert.from_torch_quadralib(tensors)
     for a, b in zip(model.weights, expected.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="or the path of a.*Received: list"):
+        convert.from_torch_quadralib([1, 2])
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         convert.from_torch_quadralib(str(tmp_path / "none.pth"))
     np.savez(tmp_path / "code.npz", net=np.array([print], dtype=object))

@@ -175,7 +175,10 @@ def test_wraps_what_is_proportional_to_the_rate_and_nothing_else(name):
 
 
 def test_refusal_names_the_optimizer():
-    with pytest.raises(ValueError, match="cannot wrap Ftrl: .*one of .*SGD"):
+    kinds = "AdamW, .*SGD, or a CoupledWeightDecay of one"
+    with pytest.raises(
+        ValueError, match=f"cannot wrap Ftrl: .*one of .*{kinds}"
+    ):
         ReLinear(keras.optimizers.Ftrl(0.1))
     with pytest.raises(ValueError, match="cannot wrap ScheduleFreeAdamW"):
         ReLinear(CoupledWeightDecay(keras.optimizers.ScheduleFreeAdamW(), 0.1))
@@ -323,12 +326,23 @@ def test_excluded_variables_do_not_decay():
         ({"power_factor": float("nan")}, "Received: power_factor=nan"),
         ({"gate_shrinkage": -1}, "`gate_shrinkage` must be a finite number"),
         ({"power_shrinkage": float("inf")}, "Received: power_shrinkage=inf"),
+        ({"gate_factor": "a"}, "Received: gate_factor='a'"),
+        ({"power_factor": None}, "Received: power_factor=None"),
         ({"shrinkage": "l3"}, "Unknown shrinkage 'l3'. Did you mean"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         ReLinear(sgd(), **arguments)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda inner: inner, lambda inner: CoupledWeightDecay(inner, 0.1)]
+)
+def test_weights_do_not_decay_in_two_of_them(wrap):
+    inner = wrap(ReLinear(sgd(), gate_factor=0.5))
+    with pytest.raises(ValueError, match="another ReLinear: weights would"):
+        ReLinear(inner, gate_factor=0.5)
 
 
 def test_inner_optimizer_must_be_a_fresh_optimizer():
@@ -369,7 +383,6 @@ def test_config_round_trip():
 
 
 def test_keras_has_no_further_optimizers_to_judge():
-    """`PROPORTIONAL` lists classes; AdamW is an Adam."""
-    wrapped = {kind.__name__ for kind in relinear.PROPORTIONAL} | {"AdamW"}
+    wrapped = {kind.__name__ for kind in relinear.PROPORTIONAL}
     refused = {"Adafactor", "Ftrl", "LossScaleOptimizer", "MultiOptimizer"}
     assert set(OPTIMIZERS) == wrapped | refused | {"ScheduleFreeAdamW"}

@@ -98,7 +98,7 @@ def test_bad_settings_of_apgd_and_tpgd(attack, changes, message):
         ({"step_size": 0}, "`step_size` must be a positive number"),
         ({"step_size": -1.0}, "`step_size` must be a positive number"),
         ({"images": make_images() * 2}, r"valid range \[-1.0, 1.0\]. Received"),
-        ({"images": make_images() * np.nan}, "must lie in the valid range"),
+        ({"images": make_images() * np.nan}, "must be finite. Received NaN"),
         (
             {"images": make_images(shape=(5, 5, 1))},
             r"input shape \(None, 4, 4, 1\). Received: shape \(12, 5, 5, 1\)",
@@ -123,6 +123,12 @@ def test_bad_values_are_explained(changes, message):
 def test_integer_images_are_sent_to_the_preprocessor():
     with pytest.raises(TypeError, match="uint8. Call model.preprocessor first"):
         attacked(images=np.zeros((12, 4, 4, 1), "uint8"))
+
+
+@pytest.mark.parametrize("model", [None, "pn4"])
+def test_only_models_are_attacked(model):
+    with pytest.raises(TypeError, match="Expected a Keras model.*Received: "):
+        attacked(model=model)
 
 
 def test_float_labels_are_refused():
@@ -214,7 +220,7 @@ def test_texts_with_options(text, function, settings):
     [
         ("fgms:0.1", "Unknown attack 'fgms'. Did you mean 'fgsm'"),
         ("", "Unknown attack ''. Known: 'apgd', 'apgd_t', 'fgsm', 'pgd', 'tp"),
-        ("fgsm", "is written fgsm:EPSILON, with 1 numbers. Received: 'fgsm'"),
+        ("fgsm", "is written fgsm:EPSILON, with 1 number. Received: 'fgsm'"),
         ("fgsm:a", "is written fgsm:EPSILON"),
         ("fgsm:0.1,3", "is written fgsm:EPSILON"),
         ("pgd:0.1", "is written pgd:EPSILON,STEPS,STEP_SIZE, with 3 numbers"),

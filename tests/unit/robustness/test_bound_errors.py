@@ -4,8 +4,14 @@ import keras
 import pytest
 
 from keras_polynets import layers
+from keras_polynets.analysis import NotPolynomialError
+from keras_polynets.robustness import Certifier
 from keras_polynets.robustness import lipschitz_bound
+from keras_polynets.robustness import operator_norm
 from keras_polynets.robustness import propagate
+from keras_polynets.robustness import rademacher_bound
+from keras_polynets.robustness import robust_accuracy
+from keras_polynets.robustness import spectral_norm_estimate
 from tests.unit.robustness.bound_examples import INF
 from tests.unit.robustness.bound_examples import h1_layer
 
@@ -37,8 +43,34 @@ def test_branching_model_is_refused():
     left = keras.layers.Dense(2, name="left")(inputs)
     right = keras.layers.Dense(2, name="right")(inputs)
     model = keras.Model(inputs, keras.layers.Add()([left, right]))
-    with pytest.raises(ValueError, match="not a chain of layers: it branches"):
+    with pytest.raises(
+        ValueError, match="not a chain of layers: it branches.*local_lipschitz"
+    ):
         lipschitz_bound(model)
+
+
+def test_a_branching_model_with_activations_is_no_polynomial():
+    inputs = keras.Input((3,))
+    left = keras.layers.Dense(2)(inputs)
+    right = keras.layers.ReLU(name="kink")(keras.layers.Dense(2)(inputs))
+    model = keras.Model(inputs, keras.layers.Add()([left, right]))
+    with pytest.raises(NotPolynomialError, match="layer 'kink' .ReLU. breaks"):
+        lipschitz_bound(model)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BatchNormalization(),
+        layers.QuadraticDense(2),
+        layers.GaussianFilter2D(3),
+    ],
+)
+def test_polynomials_without_a_global_bound_have_a_local_one(layer):
+    with pytest.raises(
+        NotImplementedError, match="Around images there is a bound of models"
+    ):
+        lipschitz_bound(layer)
 
 
 def test_operation_on_tensors_is_named():
@@ -67,6 +99,24 @@ def test_subclassed_and_unbuilt_models_are_refused():
         lipschitz_bound(keras.Sequential([keras.layers.Dense(2)]))
     with pytest.raises(ValueError, match="no weights yet. Build it first"):
         lipschitz_bound(layers.CCP(2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lipschitz_bound,
+        lambda name: rademacher_bound(name, 10),
+        operator_norm,
+        spectral_norm_estimate,
+        Certifier,
+        lambda name: robust_accuracy(name, ([[0.0]], [0]), verbose=0),
+    ],
+)
+def test_a_name_is_no_model(bound):
+    with pytest.raises(
+        TypeError, match="or layer, .* Received: 'pn4' .of type"
+    ):
+        bound("pn4")
 
 
 @pytest.mark.parametrize("radius", [0, -1.0, INF, "1"])

@@ -107,9 +107,25 @@ def test_empty_dataset_is_refused(dataset):
 def test_labels_must_fit():
     with pytest.raises(ValueError, match="one label an image"):
         robust_accuracy(Threshold(), (IMAGES, LABELS[:3]), verbose=0)
+    with pytest.raises(ValueError, match="a batch .*type ndarray. Pass images"):
+        robust_accuracy(Threshold(), IMAGES, verbose=0)
     with pytest.raises(ValueError, match=r"labels of shape \(5, 2\)"):
         one_hot = np.eye(2)[LABELS]
         robust_accuracy(Threshold(), (IMAGES, one_hot), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "images, labels, message",
+    [
+        (IMAGES, LABELS + 100, "Labels must be classes from 0 to 1.*101"),
+        (IMAGES * 100, LABELS, r"in the valid range \[-1.0, 1.0\]"),
+        (IMAGES * np.nan, LABELS, "must be finite"),
+        (IMAGES[:, :0], LABELS, "must have the model's input shape"),
+    ],
+)
+def test_clean_data_must_fit_the_model(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        robust_accuracy(Threshold(), (images, labels), verbose=0)
 
 
 def test_batch_size_must_be_positive():
