@@ -144,7 +144,7 @@ def _certificates(arguments, model, methods):
 
 
 def _check_shape(arguments, model, images):
-    expected = model.stored_shape
+    expected = getattr(model, "stored_shape", model.input_shape[1:])
     if not inputs.fits(images.shape[1:], expected):
         raise ValueError(
             f"The model {arguments.model!r} takes images of shape {expected}. "
