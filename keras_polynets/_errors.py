@@ -18,8 +18,8 @@ def listed(names, most=MOST_LISTED, separator=", "):
         separator: What stands between them.
     """
     names = list(names)
-    more = len(names) - most
-    return separator.join(names[:most]) + (f" and {more:,} more" * (more > 0))
+    more = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return separator.join([*names[:most], *more])
 
 
 def unknown_name(kind, name, known):

@@ -9,10 +9,9 @@ import keras
 
 from keras_polynets import _files
 from keras_polynets import _weight_layout
+from keras_polynets._errors import listed
 
 SUFFIX = ".weights.h5"
-# An error lists as many misfits.
-LISTED = 8
 
 
 def save(model, path):
@@ -222,12 +221,9 @@ def _check_fit(weights, model, misfits):
     """Raises a `ValueError` that lists the misfits, if there are any."""
     if not misfits:
         return
-    lines = misfits[:LISTED]
-    if len(misfits) > LISTED:
-        lines.append(f"and {len(misfits) - LISTED} more")
+    lines = listed(misfits, separator="\n  ")
     raise ValueError(
-        f"{weights} do not fit the model {model.name!r}:\n  "
-        + "\n  ".join(lines)
-        + "\nLoad them with the name and the arguments that they were trained "
-        "with, or pass weights=None."
+        f"{weights} do not fit the model {model.name!r}:\n  {lines}\nLoad them "
+        "with the name and the arguments that they were trained with, or pass "
+        "weights=None."
     )

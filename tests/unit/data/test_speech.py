@@ -155,7 +155,7 @@ BAD = {
     "many words that are not tested": (
         {f"{w}_ann_{9}.wav": recording(1) for w in range(20)},
         {},
-        "Not in test: '0', .*, '15' and 12 more.",
+        "Not in test: '0', .*, '15', and 12 more.",
     ),
     "a list of absent files": (
         without(speech_commands(), "yes/c3_nohash_0.wav"),
