@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -123,6 +124,11 @@ def run_json(python, module, *words):
     if process.returncode:
         sys.exit(f"{module} failed:\n{process.stderr}")
     return json.loads(process.stdout.splitlines()[-1])
+
+
+def peak_memory():
+    """Returns the peak RSS of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def row(what, times, unit="s", scale=1.0):

@@ -6,7 +6,6 @@ before it keeps); a full quadratic one the values of both factors besides.
 """
 
 import json
-import resource
 import statistics
 import sys
 
@@ -68,7 +67,7 @@ def child(kind, depth):
     step = training_step(chain(kind, depth))
     for _ in range(2):
         step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = measuring.peak_memory()
     print(json.dumps(peak / (4 * BATCH * SIZE * SIZE * CHANNELS)))
 
 

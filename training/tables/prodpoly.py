@@ -43,25 +43,17 @@ def _linear_rows(tag, trials=({},), deep=ORDERS):
         trials: The trials of each row.
         deep: The orders of the networks of eight blocks.
     """
-    network = f"prodpoly_resnet18_linear.{tag}"
-    shallow = (
+    return tuple(
         Row(
-            f"no activations, 1111, order {order}",
-            f"{network}_order{order}_1111",
+            f"no activations, {blocks}, order {order}",
+            f"prodpoly_resnet18_linear.{tag}_order{order}{suffix}",
             trials,
         )
-        for order in ORDERS
-    )
-    return (
-        *shallow,
-        *(
-            Row(
-                f"no activations, 2222, order {order}",
-                f"{network}_order{order}",
-                trials,
-            )
-            for order in deep
-        ),
+        for blocks, suffix, orders in (
+            ("1111", "_1111", ORDERS),
+            ("2222", "", deep),
+        )
+        for order in orders
     )
 
 
