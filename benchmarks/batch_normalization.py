@@ -1,5 +1,6 @@
 """A training step of batch normalisation, fused and composed by Keras."""
 
+import functools
 import statistics
 
 from benchmarks import measuring
@@ -44,18 +45,13 @@ def steps(shape):
     )
 
     def step(layer):
-        """Forward, then the gradients to the input and the parameters."""
         layer.build(x.shape)
-        variables = [v.value for v in layer.trainable_variables]
-
-        @tf.function
-        def function(x, upstream):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                outputs = layer(x, training=True)
-            return tape.gradient(outputs, [x, *variables], upstream)
-
-        return lambda: function(x, upstream)[0].numpy()
+        return measuring.gradient_step(
+            [functools.partial(layer, training=True)],
+            layer.trainable_variables,
+            x,
+            upstream,
+        )
 
     return {
         "Keras": step(keras.layers.BatchNormalization()),

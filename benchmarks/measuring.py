@@ -87,6 +87,35 @@ def alternate(functions, rounds, warm_up=2):
     return times
 
 
+def gradient_step(functions, variables, x, upstream):
+    """Returns a function that takes a step: forward, and all gradients.
+
+    Args:
+        functions: List of callables of `x`, whose outputs have one shape.
+        variables: List of Keras variables; the gradients are those to them and
+            to `x`.
+        x: Tensor.
+        upstream: Tensor, the gradient to every output.
+    """
+    import tensorflow as tf
+
+    values = [v.value for v in variables]
+
+    @tf.function
+    def step(x, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = [function(x) for function in functions]
+        upstreams = [upstream] * len(outputs)
+        return outputs, tape.gradient(outputs, [x, *values], upstreams)
+
+    def run():
+        _, gradients = step(x, upstream)
+        gradients[0].numpy()
+
+    return run
+
+
 def epoch_seconds(model, data, epochs, **kwargs):
     """Returns the seconds of each epoch of one `fit`, after a warm-up.
 

@@ -84,23 +84,8 @@ def steps(shape):
         """Forward, then the gradients to the input and to the weights."""
         for layer in kind:
             layer(x)
-        variables = [v.value for la in kind for v in la.trainable_variables]
-
-        @tf.function
-        def function(x, upstream):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                outputs = [layer(x) for layer in kind]
-            gradients = tape.gradient(
-                outputs, [x, *variables], [upstream] * len(outputs)
-            )
-            return outputs, gradients
-
-        def run():
-            _, gradients = function(x, upstream)
-            gradients[0].numpy()
-
-        return run
+        variables = [v for layer in kind for v in layer.trainable_variables]
+        return measuring.gradient_step(kind, variables, x, upstream)
 
     return {
         "quadratic": step(quadratic),

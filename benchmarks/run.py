@@ -13,6 +13,7 @@ NAMES = (
     "convolutional_throughput",
     "image_pipeline",
     "import_time",
+    "pooled_convolution",
     "projection",
     "projection_cost",
     "quadratic_convolution",

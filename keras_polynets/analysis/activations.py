@@ -67,9 +67,11 @@ def _(layer: DensePolynomial, shape):
 
 @_inside.register
 def _(layer: CCPConv2D, shape):
-    return graphs.size(
-        layer.factors.compute_output_shape((None, *shape))[1:],
-    )
+    sizes = [
+        graphs.size(layer.hidden_shape((None, *shape), n)[1:])
+        for n in range(1, layer.order + 1)
+    ]
+    return None if None in sizes else sum(sizes)
 
 
 @_inside.register

@@ -157,13 +157,13 @@ def _(layer: DensePolynomial, inputs, outputs):
 
 @multiply_adds.register
 def _(layer: CCPConv2D, inputs, outputs):
-    maps = layer.factors.compute_output_shape((None, *inputs[0]))
-    convolutions = multiply_adds(layer.factors, inputs, [maps[1:]])
-    products = [
-        graphs.size(layer.hidden_shape((None, *inputs[0]), n)[1:])
-        for n in range(2, layer.order + 1)
+    orders = range(1, layer.order + 1)
+    shapes = [layer.hidden_shape((None, *inputs[0]), n) for n in orders]
+    # Every order but the first has a Hadamard product.
+    terms = [
+        _times(layer.terms(n) + (n > 1), graphs.size(shape[1:]))
+        for n, shape in zip(orders, shapes, strict=True)
     ]
-    terms = [convolutions, *products]
     return None if None in terms else sum(terms)
 
 

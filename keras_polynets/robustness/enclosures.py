@@ -196,9 +196,14 @@ def _(layer: layers.CCPConv2D, x, affine):
             y = _through(layer.pooling, y, affine)
         return y
 
+    def terms(n):
+        # The weights of a pooled factor are averages of the kernel's.
+        strides, _ = layer.pooled_window(n)
+        return layer.terms(n) + math.prod(strides)
+
     factors = [
-        pooled(factor, sum(p < n for p in layer.pool_after))
-        for n, factor in enumerate(_factors(layer, x, affine), start=1)
+        pooled(factor, layer.poolings(n))
+        for n, factor in enumerate(_factors(layer, x, affine, terms), start=1)
     ]
     return recursions.ccp(
         factors, between=lambda n, y: pooled(y, n in layer.pool_after)
@@ -236,10 +241,22 @@ def _through(layer, x, affine):
     return x.through(affine(layer, x.shape), unit_roundoff(layer))
 
 
-def _factors(layer, x, affine):
-    """Returns the enclosures of the factors of a polynomial."""
+def _factors(layer, x, affine, terms=None):
+    """Returns the enclosures of the factors of a polynomial.
+
+    Args:
+        layer: The polynomial layer.
+        x: The enclosure of its input.
+        affine: The `networks.AffineMaps`.
+        terms: A callable from the order of a factor to the number of terms
+            that the layer sums for it, by default those of the map.
+    """
     x, unit = intervals.evaluated(x), unit_roundoff(layer.factors)
     maps = affine.parts(layer.factors, x.shape, layer.order)
+    if terms is not None:
+        maps = [
+            part.with_terms(terms(n)) for n, part in enumerate(maps, start=1)
+        ]
     return [x.through(part, unit) for part in maps]
 
 

@@ -5,6 +5,7 @@ and the map of the absolute weights. The maps act on arrays with any number of
 axes before those of an example, and know its shape before and after.
 """
 
+import copy
 import dataclasses
 import math
 
@@ -256,6 +257,16 @@ class Affine:
     linear: LinearMap
     bias: np.ndarray | float = 0.0
     cancelled: np.ndarray | float = 0.0
+
+    def with_terms(self, terms):
+        """Returns the same map for a layer that sums more terms.
+
+        Args:
+            terms: Integer, as in `LinearMap`.
+        """
+        linear = copy.copy(self.linear)
+        linear.terms = terms
+        return dataclasses.replace(self, linear=linear)
 
     @property
     def bias_terms(self):

@@ -45,12 +45,13 @@ def row(layer, shape, dtype="float32"):
             4 * 7 * 3 + 4 * 3 + 3 * 9 + 3 * 5,
             4 * 3 + 3 * 3 + 5,
         ),
-        # Products at 8 × 8, 4 × 4 and 4 × 4.
+        # Two orders at 8 × 8; two at 4 × 4, whose windows of 4 × 4 hold those
+        # of 3 × 3 and of the pooling.
         (
             own.CCPConv2D(2, 3, 4, pool_after=(2,)),
             (8, 8, 3),
-            64 * 9 * 3 * 8 + 2 * (64 + 16 + 16),
-            64 * 8 + 16 * 2,
+            2 * 64 * (2 * 9 * 3 + 1) + 2 * 16 * (2 * 16 * 3 + 2),
+            2 * (2 * 64 + 2 * 16) + 16 * 2,
         ),
         (
             own.ProdPoly([own.CCP(4, 3, 2), own.CCP(5, 2, 3)]),

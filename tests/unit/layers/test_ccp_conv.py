@@ -6,39 +6,77 @@ from keras import ops
 from keras_polynets import layers
 
 
-def pool(x):
+def pool(x, size=(2, 2)):
     b, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+    rows, columns = size
+    x = x[:, : h // rows * rows, : w // columns * columns]
+    x = x.reshape(b, h // rows, rows, w // columns, columns, c)
+    return x.mean(axis=(2, 4))
 
 
-def convolve(x, kernel):
-    """Correlation with zero padding, written out."""
-    size = kernel.shape[0]
-    before, after = (size - 1) // 2, size // 2
-    padded = np.pad(x, [(0, 0), (before, after), (before, after), (0, 0)])
-    out = np.zeros((*x.shape[:3], kernel.shape[-1]))
-    for i in range(size):
-        for j in range(size):
-            window = padded[:, i : i + x.shape[1], j : j + x.shape[2]]
-            out += window @ kernel[i, j]
+def convolve(x, kernel, padding="same"):
+    """Correlation, with zero padding or none, written out."""
+    sizes = kernel.shape[:2]
+    if padding == "same":
+        pads = [((size - 1) // 2, size // 2) for size in sizes]
+        x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    height, width = (x.shape[i + 1] - sizes[i] + 1 for i in (0, 1))
+    out = np.zeros((len(x), height, width, kernel.shape[-1]))
+    for i, j in np.ndindex(*sizes):
+        out += x[:, i : i + height, j : j + width] @ kernel[i, j]
     return out
 
 
-@pytest.mark.parametrize("height, width", [(8, 8), (9, 13)])
-def test_equals_the_recursion_written_out(height, width):
-    layer = layers.CCPConv2D(3, 5, 4, pool_after=(2, 3), dtype="float64")
-    x = np.random.default_rng(0).normal(size=(2, height, width, 2))
+@pytest.mark.parametrize(
+    "shape, settings",
+    [
+        ((8, 8), {"kernel_size": 5}),
+        ((9, 13), {"kernel_size": 5}),
+        ((12, 18), {"kernel_size": (4, 3), "pool_size": (2, 3)}),
+        ((17, 19), {"kernel_size": (2, 3), "padding": "valid"}),
+    ],
+)
+def test_equals_the_recursion_written_out(shape, settings):
+    layer = layers.CCPConv2D(
+        3,
+        order=4,
+        pool_after=(2, 3),
+        use_factor_bias=True,
+        factor_bias_initializer="random_normal",
+        dtype="float64",
+        **settings,
+    )
+    x = np.random.default_rng(0).normal(size=(2, *shape, 2))
     ours = ops.convert_to_numpy(layer(ops.convert_to_tensor(x, "float64")))
-    kernels = np.split(ops.convert_to_numpy(layer.factors.kernel), 4, axis=-1)
-    t = [convolve(x, kernel) for kernel in kernels]
+    kernel, bias = (
+        np.split(ops.convert_to_numpy(w), 4, axis=-1) for w in layer.weights
+    )
+    t = [
+        convolve(x, k, layer.padding) + b
+        for k, b in zip(kernel, bias, strict=True)
+    ]
+    size = layer.pool_size
     o = t[0]
-    o = pool(t[1] * o + o)
-    o = pool(pool(t[2]) * o + o)
-    o = pool(pool(t[3])) * o + o
+    o = pool(t[1] * o + o, size)
+    o = pool(pool(t[2], size) * o + o, size)
+    o = pool(pool(t[3], size), size) * o + o
     torch = keras.backend.backend() == "torch"
     np.testing.assert_allclose(ours, o, atol=1e-5 if torch else 1e-12)
     assert layer.compute_output_shape(x.shape) == ours.shape
+
+
+def test_images_of_any_size():
+    layer = layers.CCPConv2D(3, 3, 3, pool_after=(1, 2), dtype="float64")
+    inputs = keras.Input((None, None, 2), dtype="float64")
+    model = keras.Model(inputs, layer(inputs))
+    for size in (8, 9):
+        x = ops.ones((1, size, size, 2), "float64")
+        x = ops.convert_to_numpy(x) * np.arange(size)[:, None, None]
+        np.testing.assert_allclose(
+            model.predict(x, verbose=0),
+            ops.convert_to_numpy(layer(ops.convert_to_tensor(x))),
+            atol=1e-5,
+        )
 
 
 @pytest.mark.skipif(
