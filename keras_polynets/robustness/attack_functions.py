@@ -1,5 +1,6 @@
 """What all attacks share: checked arguments and compiled functions."""
 
+import functools
 import importlib.util
 import math
 import numbers
@@ -143,6 +144,7 @@ class Functions:
             return tf.cast(reference()(x, training=False), "float32")
 
         self._logits = logits
+        self._is_dense = is_dense(model)
         self._batch = tf.TensorSpec((None, *images.shape[1:]), "float32")
         self._made = {}
         self.predict = tf.function(logits, input_signature=[self._batch])
@@ -150,7 +152,7 @@ class Functions:
         check_logits(model, outputs)
         self.classes = outputs.shape[1]
 
-    def compiled(self, key, make):
+    def compiled(self, key, make, is_loop=False):
         """Returns a compiled function of the model, made once.
 
         Args:
@@ -158,15 +160,79 @@ class Functions:
             make: A callable that is given the logits, a callable, and the
                 `tf.TensorSpec` of a batch. It returns a Python function and
                 its input signature.
+            is_loop: Boolean, whether it takes many steps with one batch. XLA
+                compiles it then for dense networks, whose steps are mostly
+                passes over the images, which it makes one.
         """
         import tensorflow as tf
 
         if key not in self._made:
             function, signature = make(self._logits, self._batch)
-            self._made[key] = tf.function(
-                function, input_signature=signature, autograph=False
+            compiled = functools.partial(
+                tf.function,
+                function,
+                input_signature=signature,
+                autograph=False,
             )
+            made = compiled()
+            if is_loop and self._is_dense:
+                made = WithXLA(compiled(jit_compile=True), made)
+            self._made[key] = made
         return self._made[key]
+
+
+def is_dense(model):
+    """Says whether a model is one of matrices, on one device.
+
+    Args:
+        model: The model.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    return replicas == 1 and all(len(v.shape) <= 2 for v in model.variables)
+
+
+class WithXLA:
+    """A function that XLA compiles, for few sizes of batches.
+
+    Args:
+        compiled: The `tf.function` for XLA, whose arrays and outputs have the
+            batch as first axis. Batches are filled up, because it is compiled
+            for each size.
+        plain: The function without XLA, for models with an operation that XLA
+            does not know.
+    """
+
+    def __init__(self, compiled, plain):
+        self._compiled = compiled
+        self._plain = plain
+
+    def __call__(self, *arguments):
+        import tensorflow as tf
+
+        if self._compiled is not None:
+            try:
+                return self._run(arguments, tf.nest.map_structure)
+            except (
+                tf.errors.InvalidArgumentError,
+                tf.errors.UnimplementedError,
+            ):
+                self._compiled = None
+        return self._plain(*arguments)
+
+    def _run(self, arguments, map_structure):
+        count = len(arguments[0])
+        # Four sizes from a power of two to the next.
+        step = 2 ** max(0, (count - 1).bit_length() - 3)
+        filled = [_extended(x, -count % step) for x in arguments]
+        return map_structure(lambda x: x[:count], self._compiled(*filled))
+
+
+def _extended(x, extra):
+    """Returns a batch with copies of its last example, or a number."""
+    if not extra or np.ndim(x) == 0:
+        return x
+    return np.pad(x, [(0, extra)] + [(0, 0)] * (np.ndim(x) - 1), mode="edge")
 
 
 def _functions(model, images):

@@ -223,7 +223,7 @@ def tpgd(
         model, images, labels, epsilon, clip, reference_compatible
     )
     start = inputs.nearby_points(problem.x, seed, TPGD_DEVIATION)
-    perturb = problem.functions.compiled("tpgd", _make_tpgd)
+    perturb = problem.functions.compiled("tpgd", _make_tpgd, is_loop=True)
     outputs = perturb(
         problem.x, start, problem.lower, problem.upper, step_size, steps
     )
@@ -258,7 +258,7 @@ def _signed_ascent(
         x = np.clip(inputs.random_points(x, epsilon, seed), lower, upper)
     if targeted:
         step_size = -step_size
-    perturb = problem.functions.compiled("pgd", _make_pgd)
+    perturb = problem.functions.compiled("pgd", _make_pgd, is_loop=True)
     outputs = perturb(x, problem.labels, lower, upper, step_size, steps)
     return problem.finish(outputs)
 

@@ -217,6 +217,43 @@ def test_a_loop_over_batches_traces_once():
     assert counted.traced == after_first
 
 
+@pytest.mark.parametrize("count", [1, 2, 9, 13, 33])
+def test_batches_that_are_filled_up(count):
+    model = make_model(0, order=3)
+    images, labels = make_images(40), make_labels(40)
+    whole = pgd(model, images, labels, 0.1, 5)
+    part = pgd(model, images[:count], labels[:count], 0.1, 5)
+    np.testing.assert_allclose(part, whole[:count], atol=1e-6)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class FromPython(keras.layers.Layer):
+    """Twice its input, by a function that XLA cannot compile."""
+
+    def call(self, inputs):
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def twice(x):
+            y = tf.numpy_function(lambda x: 2 * x, [x], x.dtype)
+            return tf.ensure_shape(y, x.shape), lambda upstream: 2 * upstream
+
+        return twice(inputs)
+
+
+def test_a_model_that_xla_cannot_compile():
+    inner = make_model(0, order=3)
+    images, labels = make_images() / 2, make_labels()
+    inputs = keras.Input(images.shape[1:])
+    outer = keras.Model(inputs, inner(FromPython()(inputs)))
+    for _ in range(2):
+        np.testing.assert_allclose(
+            2 * pgd(outer, images, labels, 0.1, 3, 0.05, clip=(-0.5, 0.5)),
+            pgd(inner, 2 * images, labels, 0.2, 3, 0.1),
+            atol=1e-6,
+        )
+
+
 def test_weights_that_change_are_seen():
     model = linear_model([[1.0, 0.0], [0.0, -1.0]])
     images, labels = np.zeros((1, 2)), np.array([0])
