@@ -21,11 +21,18 @@ WITHOUT_RECIPE = {
 DEEPEST = ["resnet1202"]
 
 
-def slow_if(condition):
+# With two blocks a stage they are the shallower ones of their kind.
+DEEPER = [
+    *("resnet32", "resnet34", "resnet56", "resnet110", "resnet1202"),
+    *("qresnet32", "qresnet34", "qresnet56", "qresnet110"),
+]
+
+
+def slow_if(condition, names=NAMES):
     """Returns the names; those that meet it run in `make test-all` only."""
     return [
         pytest.param(name, marks=[pytest.mark.slow] if condition(name) else [])
-        for name in NAMES
+        for name in names
     ]
 
 
@@ -34,6 +41,10 @@ def is_large(name):
 
 
 ABILITIES = slow_if(lambda name: name not in MEMBERS)
+ABILITIES_OF_SHRUNK = slow_if(
+    lambda name: name not in MEMBERS,
+    [name for name in NAMES if name not in DEEPER],
+)
 tensorflow_only = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's ability"
 )
@@ -47,6 +58,23 @@ def load(name, **kwargs):
         return model
     shape = (*(min(size, 64) for size in sizes), channels)
     return zoo.load(name, weights=None, input_shape=shape, **kwargs)
+
+
+def shrunk(name, **kwargs):
+    """Loads a model with at most two blocks a stage, of at most 8 filters.
+
+    Training in float16 or on replicas is slow on a CPU, and the block that
+    may fail is the same.
+    """
+    config = load(name, **kwargs).get_config()
+    if "layout" in config:
+        kwargs["layout"] = [
+            size if size == "M" else -(-size // 8) for size in config["layout"]
+        ]
+    if "width" in config:
+        kwargs["width"] = min(config["width"], 8)
+        kwargs["blocks"] = [min(number, 2) for number in config["blocks"]]
+    return load(name, **kwargs)
 
 
 def images(model, size=4):
@@ -209,7 +237,7 @@ def test_serves_without_this_package(name, tmp_path):
             )
 
 
-@pytest.mark.parametrize("name", ABILITIES)
+@pytest.mark.parametrize("name", ABILITIES_OF_SHRUNK)
 @tensorflow_only
 def test_two_replicas_train_like_one(name, tmp_path):
     """Runs in a process of its own: logical devices are set up once.
@@ -218,9 +246,11 @@ def test_two_replicas_train_like_one(name, tmp_path):
     float64 and few steps, because those of deep networks amplify what is
     rounded, a hundredfold each.
     """
-    input_shape = load(name).input_shape[1:]
     size = 64 if name in MEMBERS else 16
     dtype = "float64" if classifies(name) else "float32"
+    config = shrunk(name, dtype=dtype).get_config()
+    changed = ("input_shape", "width", "blocks", "layout", "dtype")
+    config = {key: config[key] for key in changed if key in config}
     program = f"""
         import contextlib
         import keras, numpy as np
@@ -229,12 +259,7 @@ def test_two_replicas_train_like_one(name, tmp_path):
         def train(scope):
             with scope:
                 keras.utils.set_random_seed(0)
-                model = zoo.load(
-                    {name!r},
-                    weights=None,
-                    input_shape={input_shape},
-                    dtype={dtype!r},
-                )
+                model = zoo.load({name!r}, weights=None, **{config})
             for layer in model._flatten_layers():
                 if hasattr(layer, "synchronized"):
                     layer.synchronized = True
@@ -265,19 +290,22 @@ def test_two_replicas_train_like_one(name, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", ABILITIES)
+@pytest.mark.parametrize("name", ABILITIES_OF_SHRUNK)
 def test_trains_in_mixed_precision(name, policy):
-    model = load(name, dtype=policy)
-    # Few: convolutions in float16 are slow on a CPU.
+    model = shrunk(name, dtype=policy)
     x, y = images(model, 4), targets(model, 4)
-    before = model.get_weights()
-    history = model.fit(x, y, epochs=2, verbose=0).history
-    assert np.isfinite(history["loss"]).all()
-    moved = [
-        not np.array_equal(a, b)
-        for a, b in zip(before, model.get_weights(), strict=True)
+    before = [w.numpy() for w in model.trainable_variables]
+    # The first steps of float16 look for the scale of the loss.
+    epochs = 12 if policy == "mixed_float16" else 2
+    history = model.fit(x, y, epochs=epochs, verbose=0).history
+    assert np.isfinite(history["loss"][-1])
+    # A bias before a normalisation, which takes it away, has no gradient.
+    stuck = [
+        weight.path
+        for weight, start in zip(model.trainable_variables, before, strict=True)
+        if len(weight.shape) > 1 and np.array_equal(weight.numpy(), start)
     ]
-    assert all(moved)
+    assert stuck == []
 
 
 @pytest.mark.parametrize(
