@@ -143,7 +143,7 @@ class RecordSource:
 def _read_image(path):
     """Returns the bytes of a file, of which a decoder would not say the name.
 
-    One that begins as an image and is damaged later still gets its error.
+    One that is whole and damaged in between still gets its error.
     """
     content = path.read_bytes()
     if not content.startswith(HEADS):
@@ -151,7 +151,20 @@ def _read_image(path):
             f"{path} is not a JPEG or PNG image: it begins with "
             f"{content[:8]!r}. Get it again, or remove it."
         )
+    if not _ends(content):
+        raise ValueError(
+            f"{path} is an image that breaks off after {len(content):,} bytes. "
+            "Get it again, or remove it."
+        )
     return content
+
+
+def _ends(content):
+    """Whether a JPEG or PNG image has its last marker; others are not known."""
+    if content.startswith(b"\xff\xd8"):
+        # That of a thumbnail stands before the scan of the image.
+        return content.find(b"\xff\xd9", content.rfind(b"\xff\xda")) >= 0
+    return not content.startswith(b"\x89PNG") or b"IEND" in content
 
 
 def _stream_folder(folder):

@@ -81,8 +81,33 @@ def test_a_folder(folder):
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>"])
-def test_a_file_that_is_no_image_is_named(content, folder):
+def whole(kind):
+    return encoded(coordinates(60, 80), kind)
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        (b"", r"is not a .* begins with b'"),
+        (b"<html>", r"is not a .* begins with b'"),
+        (
+            whole("JPEG")[:-40],
+            r"is an image that breaks off after [\d,]+ bytes. Get it again",
+        ),
+        (
+            whole("PNG")[:-40],
+            r"is an image that breaks off after [\d,]+ bytes. Get it again",
+        ),
+        # A thumbnail before the scan, which ends.
+        (
+            whole("JPEG").replace(
+                b"\xff\xda", b"\xff\xe1\0\4\xff\xd9\xff\xda", 1
+            )[:-40],
+            "is an image that breaks off after",
+        ),
+    ],
+)
+def test_a_file_that_is_no_whole_image_is_named(content, problem, folder):
     for part in ("train", "val"):
         (folder / part / "bee" / "0.JPEG").write_bytes(content)
     streamed = data.stream(folder)
@@ -90,10 +115,16 @@ def test_a_file_that_is_no_image_is_named(content, folder):
         (data.CroppedBatches(streamed.train, 6, 0, size=8).dataset(), "train"),
         (data.evaluation_batches(streamed.test, 2, 8, 10), "val"),
     ):
-        with pytest.raises(
-            Exception, match=rf"{part}/bee/0.JPEG is not a .* begins with b'"
-        ):
+        with pytest.raises(Exception, match=f"{part}/bee/0.JPEG {problem}"):
             list(batches.take(1))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_what_follows_an_image_does_not_matter(kind, folder):
+    path = folder / "val" / "bee" / "0.JPEG"
+    path.write_bytes(whole(kind) + b"\0" * 100 + b"a note")
+    (batch,) = data.evaluation_batches(data.stream(folder).test, 2, 8, 10)
+    assert batch[0].shape == (2, 8, 8, 3)
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
