@@ -1,5 +1,6 @@
 """The members of a grid of bounds: trained many at a time and measured."""
 
+import numpy as np
 from keras import ops
 
 from keras_polynets import data
@@ -93,17 +94,19 @@ class Grid:
 
         Returns:
             Dictionary from the bounds to the pair of the accuracy and the
-            robust accuracy on the validation set.
+            robust accuracy on the validation set, 0 for members that diverge.
         """
-        accuracies = {}
         trained = self.train(members, epochs)
-        for bounds, weights in zip(members, trained, strict=True):
-            self.network.set_weights(weights)
-            accuracies[bounds] = tuple(
-                self._accuracy(attack, self.validation)
-                for attack in (None, self.attack)
-            )
-        return accuracies
+        return dict(zip(members, map(self._measured, trained), strict=True))
+
+    def _measured(self, weights):
+        if not all(np.isfinite(weight).all() for weight in weights):
+            return 0.0, 0.0
+        self.network.set_weights(weights)
+        return tuple(
+            self._accuracy(attack, self.validation)
+            for attack in (None, self.attack)
+        )
 
     def train(self, members, epochs):
         """Trains members at once, from the first epoch with projection on.

@@ -66,7 +66,8 @@ def search_layer_bounds(
         matrix), `rounds`, `members` (for each `layers`, its bounds as
         `projection.layers` takes them; `epochs`, those of the last round that
         it took part in; `accuracy` and `robust_accuracy`, of the validation
-        set after that round), and `chosen`, the `layers` of the best.
+        set after that round, 0 where it diverged), and `chosen`, the `layers`
+        of the best.
 
     Raises:
         ValueError: If the recipe does not fit, if candidates or rounds are

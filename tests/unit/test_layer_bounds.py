@@ -95,6 +95,17 @@ def test_members_equal_ordinary_runs(recipe, tmp_path):
     assert np.abs(free[0] - grid.weights[0]).max() > 0.01
 
 
+def test_a_member_that_diverges_is_the_worst(small, monkeypatch):
+    grid = Grid(small, "fgsm:0.01", verbose=0)
+    good = grid.network.get_weights()
+    bad = [weight.copy() for weight in good]
+    bad[-1][0] = np.nan
+    monkeypatch.setattr(grid, "train", lambda members, epochs: [good, bad])
+    found = grid.measure(MEMBERS[:2], 1)
+    assert found[MEMBERS[0]][0] > 0 and found[MEMBERS[1]] == (0, 0)
+    assert best_of(found, 1) == MEMBERS[:1]
+
+
 def test_the_best_of_a_tiny_grid(small, tmp_path):
     grid = [(1e-3, 0.5), (5.0,), (0.02, 5.0), (5.0,), (5.0,)]
     found = recipes.search_layer_bounds(
