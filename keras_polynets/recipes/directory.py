@@ -1,5 +1,6 @@
 """The files of a run."""
 
+import contextlib
 import csv
 import datetime
 import json
@@ -54,6 +55,25 @@ class RunDirectory:
             return
         with atomic_write(self.config, "w") as file:
             file.write(recipe.to_toml())
+
+    @contextlib.contextmanager
+    def held(self):
+        """Keeps other processes out while this one trains.
+
+        Where there are no locks, as on Windows, it does nothing.
+
+        Raises:
+            RuntimeError: If another process trains in the folder.
+        """
+        with open(self.config, encoding="utf-8") as file:
+            try:
+                _lock(file)
+            except BlockingIOError:
+                raise RuntimeError(
+                    f"Another process trains in {str(self.path)!r}. Wait until "
+                    "it is finished, or give another run directory."
+                ) from None
+            yield
 
     def start_from(self, trunk):
         """Gives a new run another's backup, and its best weights so far.
@@ -120,6 +140,21 @@ class RunDirectory:
                 f"({'; '.join(changed)}). Give another run directory, or "
                 "remove that one."
             )
+
+
+def _lock(file):
+    """Locks a file until it is closed, or the process ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        # Some file systems of networks have none.
+        return
 
 
 def flat(values, prefix=""):

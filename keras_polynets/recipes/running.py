@@ -52,6 +52,7 @@ def run(recipe, run_directory=None, verbose="auto", test=True, measure=None):
     Raises:
         ValueError: If the folder holds a run of another recipe, or the recipe
             does not fit the model.
+        RuntimeError: If another process trains in the folder.
         FloatingPointError: If the loss is no longer finite. The message names
             the layer where that began; backup and checkpoints are those from
             before.
@@ -73,12 +74,13 @@ def run(recipe, run_directory=None, verbose="auto", test=True, measure=None):
     options = recipe.evaluation
     for attack in (*options.attacks, *options.selecting_attacks):
         robustness.parse_attack(attack)
-    transferring.prepare(recipe, directory, run, verbose)
-    job = Job(recipe, directory, verbose, measure=measure)
-    job.train()
-    result = job.report(test, result)
-    directory.write_result(result)
-    directory.write_log("finished")
+    with directory.held():
+        transferring.prepare(recipe, directory, run, verbose)
+        job = Job(recipe, directory, verbose, measure=measure)
+        job.train()
+        result = job.report(test, result)
+        directory.write_result(result)
+        directory.write_log("finished")
     return result
 
 

@@ -217,6 +217,21 @@ def test_run_directory_belongs_to_one_recipe(path, tmp_path):
         )
 
 
+def test_two_processes_do_not_train_in_one_folder(path, tmp_path):
+    pytest.importorskip("fcntl")
+    recipe = recipes.load(path)
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(recipe)
+    # Each opens the file anew, as another process does.
+    with (
+        directory.held(),
+        pytest.raises(RuntimeError, match="Another process trains in .*run'"),
+    ):
+        recipes.run(recipe, tmp_path / "run")
+    with directory.held():
+        pass
+
+
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [(860, 43), (938, 67), (157, 157), (125, 25), (50, 50), (7, 7), (859, 1)],
