@@ -161,7 +161,7 @@ def _(layer: CCPConv2D, inputs, outputs):
     shapes = [layer.hidden_shape((None, *inputs[0]), n) for n in orders]
     # Every order but the first has a Hadamard product.
     terms = [
-        _times(layer.terms(n) + (n > 1), graphs.size(shape[1:]))
+        _times(layer.products_an_output(n) + (n > 1), graphs.size(shape[1:]))
         for n, shape in zip(orders, shapes, strict=True)
     ]
     return None if None in terms else sum(terms)

@@ -27,18 +27,20 @@ class CCPConv2D(keras.layers.Layer):
     where every `U_n` is a convolution and `*` the Hadamard product, and
     returns `x_order`. After the orders in `pool_after` the hidden map is
     average-pooled, and so is every later `U_n z`, as often. Pooling is linear,
-    so that the output is a polynomial of degree `order` in `z`, and a `U_n z`
-    that is pooled is computed at once, by a convolution with the pooling's
-    stride and a window that is larger by it: for windows of 7 and one pooling
-    by 2 a third of the work. The `order` convolutions are one kernel,
-    `factors.kernel`, side by side along its last axis.
+    so that the output is a polynomial of degree `order` in `z`. The `order`
+    convolutions are one kernel, `factors.kernel`, side by side along its last
+    axis.
+
+    A convolution and the pooling behind it are computed as one convolution,
+    with the strides of the pooling and the averaged kernel. For a window of 7
+    and a pooling by 2 that is a third of the work.
 
     Args:
         filters: Positive integer, the channels of every `x_n`.
         kernel_size: Integer or tuple of 2 integers, the window of every `U_n`.
         order: Positive integer, the degree of the polynomial.
-        pool_after: Tuple of integers from 1 to `order`: after these orders the
-            map is pooled.
+        pool_after: Tuple of different integers from 1 to `order`: after these
+            orders the map is pooled.
         pool_size: Integer or tuple of 2 integers, the window and stride of a
             pooling.
         padding: `"same"` or `"valid"`, of the convolutions.
@@ -64,7 +66,8 @@ class CCPConv2D(keras.layers.Layer):
 
     Raises:
         ValueError: If `filters` or `order` is not an integer of at least 1,
-            or `pool_after` holds a number outside 1 to `order`.
+            `pool_after` holds a number twice or outside 1 to `order`, or an
+            input is too small for the poolings.
 
     Example:
 
@@ -107,9 +110,9 @@ class CCPConv2D(keras.layers.Layer):
         check_positive_integer("filters", filters)
         check_positive_integer("order", order)
         outside = [n for n in pool_after if n not in range(1, order + 1)]
-        if outside:
+        if outside or len(set(pool_after)) < len(pool_after):
             raise ValueError(
-                f"Argument `pool_after` must hold integers from 1 to "
+                f"Argument `pool_after` must hold different integers from 1 to "
                 f"order={order}. Received: pool_after={tuple(pool_after)}"
             )
         self.filters = filters
@@ -153,6 +156,9 @@ class CCPConv2D(keras.layers.Layer):
 
     def build(self, input_shape):
         self.factors.build(input_shape)
+        self.input_spec = self.factors.input_spec
+        # An error where images are too small for the poolings.
+        self.compute_output_shape(input_shape)
 
     def call(self, inputs):
         dtype = hadamard_policy(self.dtype_policy).compute_dtype
@@ -172,15 +178,16 @@ class CCPConv2D(keras.layers.Layer):
         # The orders between two poolings are one convolution.
         orders = range(1, self.order + 1)
         for _, same in itertools.groupby(orders, self.poolings):
-            first, *others = same
-            maps = self._pooled_maps(inputs, first, first + len(others))
-            factors += ops.split(maps, 1 + len(others), axis=self._channels)
+            same = list(same)
+            maps = self._pooled_maps(inputs, same[0], same[-1])
+            factors += ops.split(maps, len(same), axis=self._channels)
         return factors
 
     def _pooled_maps(self, inputs, first, last):
         """Returns `U_n z` of the orders from the first to the last, pooled."""
         strides, _ = self.pooled_window(first)
         channels = slice((first - 1) * self.filters, last * self.filters)
+        # Averages of half precision are taken in single precision.
         kernel = ops.cast(self.factors.kernel, self.variable_dtype)
         kernel = _averaged(kernel[..., channels], strides)
         where = slice(1, 3) if self._channels == -1 else slice(2, 4)
@@ -236,7 +243,7 @@ class CCPConv2D(keras.layers.Layer):
         )
         return strides, window
 
-    def terms(self, order):
+    def products_an_output(self, order):
         """Returns how many products an output of a factor is the sum of.
 
         Args:
@@ -289,14 +296,18 @@ def _divides(strides, sizes):
 
 
 def _averaged(kernel, strides):
-    """Returns the kernel of the convolution and the pooling behind it."""
-    if set(strides) == {1}:
-        return kernel
+    """Returns the kernel of the convolution and the pooling behind it.
+
+    Its weights are the averages over all positions in a window of the pooling.
+    """
     *window, inputs, outputs = kernel.shape
-    # As an image: every weight stands at all positions of a pooling's window.
     image = ops.reshape(kernel, (1, *window, inputs * outputs))
-    pads = [(0, 0), *((s - 1, s - 1) for s in strides), (0, 0)]
-    image = ops.average_pool(
-        ops.pad(image, pads), strides, 1, "valid", "channels_last"
-    )
+    for axis, stride in enumerate(strides):
+        if stride > 1:
+            pads, size = [(0, 0)] * 4, [1, 1]
+            pads[axis + 1] = (stride - 1, stride - 1)
+            size[axis] = stride
+            image = ops.average_pool(
+                ops.pad(image, pads), size, 1, "valid", "channels_last"
+            )
     return ops.reshape(image, (*image.shape[1:3], inputs, outputs))

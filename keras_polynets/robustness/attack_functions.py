@@ -1,6 +1,5 @@
 """What all attacks share: checked arguments and compiled functions."""
 
-import functools
 import importlib.util
 import math
 import numbers
@@ -11,9 +10,30 @@ import numpy as np
 
 from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
+from keras_polynets.layers import ProdPoly
+from keras_polynets.layers import QuadraticDense
+from keras_polynets.layers.dense_polynomial import DensePolynomial
 from keras_polynets.robustness import inputs
 
 _compiled = weakref.WeakKeyDictionary()
+
+# What a dense network is made of.
+DENSE = (
+    keras.Model,
+    keras.layers.Activation,
+    keras.layers.Add,
+    keras.layers.BatchNormalization,
+    keras.layers.Dense,
+    keras.layers.Flatten,
+    keras.layers.InputLayer,
+    keras.layers.Multiply,
+    keras.layers.Reshape,
+    DensePolynomial,
+    ProdPoly,
+    QuadraticDense,
+)
+# So many images times steps are compiled with XLA.
+WORTHWHILE = 5_000
 
 # Where the code released with the paper clamps adversarial images.
 REFERENCE_RANGE = (0.0, 1.0)
@@ -152,7 +172,7 @@ class Functions:
         check_logits(model, outputs)
         self.classes = outputs.shape[1]
 
-    def compiled(self, key, make, is_loop=False):
+    def compiled(self, key, make, xla=None):
         """Returns a compiled function of the model, made once.
 
         Args:
@@ -160,75 +180,57 @@ class Functions:
             make: A callable that is given the logits, a callable, and the
                 `tf.TensorSpec` of a batch. It returns a Python function and
                 its input signature.
-            is_loop: Boolean, whether it takes many steps with one batch. XLA
-                compiles it then for dense networks, whose steps are mostly
-                passes over the images, which it makes one.
+            xla: `True` to compile it with XLA.
         """
         import tensorflow as tf
 
-        if key not in self._made:
+        if (key, xla) not in self._made:
             function, signature = make(self._logits, self._batch)
-            compiled = functools.partial(
-                tf.function,
+            self._made[key, xla] = tf.function(
                 function,
                 input_signature=signature,
                 autograph=False,
+                jit_compile=xla,
             )
-            made = compiled()
-            if is_loop and self._is_dense:
-                made = WithXLA(compiled(jit_compile=True), made)
-            self._made[key] = made
-        return self._made[key]
+        return self._made[key, xla]
+
+    def take_steps(self, key, make, *arguments):
+        """Runs an attack that takes a number of steps with one batch.
+
+        A step of a dense network is one pass over its matrices and several
+        over the images, of which XLA makes one. It compiles for every size of
+        a batch, for a fraction of a second, which small batches and few steps
+        do not earn back.
+
+        Args:
+            key: See `compiled`.
+            make: See `compiled`.
+            *arguments: Of the function: arrays that hold one batch, numbers,
+                and at last the number of steps.
+        """
+        count, steps = len(arguments[0]), arguments[-1]
+        if not self._is_dense or count * steps < WORTHWHILE:
+            return self.compiled(key, make)(*arguments)
+        # Four sizes from a power of two to the next.
+        extra = -count % 2 ** max(0, (count - 1).bit_length() - 3)
+        filled = [_filled_up(x, extra) for x in arguments]
+        return self.compiled(key, make, xla=True)(*filled)[:count]
 
 
 def is_dense(model):
-    """Says whether a model is one of matrices, on one device.
+    """Says whether a model is made of matrices, on one device.
 
     Args:
         model: The model.
     """
     strategy = getattr(model, "distribute_strategy", None)
-    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
-    return replicas == 1 and all(len(v.shape) <= 2 for v in model.variables)
+    return getattr(strategy, "num_replicas_in_sync", 1) == 1 and all(
+        isinstance(layer, DENSE)
+        for layer in model._flatten_layers(include_self=False)
+    )
 
 
-class WithXLA:
-    """A function that XLA compiles, for few sizes of batches.
-
-    Args:
-        compiled: The `tf.function` for XLA, whose arrays and outputs have the
-            batch as first axis. Batches are filled up, because it is compiled
-            for each size.
-        plain: The function without XLA, for models with an operation that XLA
-            does not know.
-    """
-
-    def __init__(self, compiled, plain):
-        self._compiled = compiled
-        self._plain = plain
-
-    def __call__(self, *arguments):
-        import tensorflow as tf
-
-        if self._compiled is not None:
-            try:
-                return self._run(arguments, tf.nest.map_structure)
-            except (
-                tf.errors.InvalidArgumentError,
-                tf.errors.UnimplementedError,
-            ):
-                self._compiled = None
-        return self._plain(*arguments)
-
-    def _run(self, arguments, map_structure):
-        count = len(arguments[0])
-        # Four sizes from a power of two to the next.
-        step = 2 ** max(0, (count - 1).bit_length() - 3)
-        filled = [_extended(x, -count % step) for x in arguments]
-        return map_structure(lambda x: x[:count], self._compiled(*filled))
-
-
-def _extended(x, extra):
+def _filled_up(x, extra):
     """Returns a batch with copies of its last example, or a number."""
     if not extra or np.ndim(x) == 0:
         return x

@@ -96,8 +96,9 @@ def pgd(
     a rounding error: the ball is rounded inwards to float32.
 
     The model runs as in inference, and its weights are not touched. The attack
-    is compiled once for a model, so that a loop over batches of any size does
-    not compile again. It needs the TensorFlow backend and cleverhans
+    is compiled once for a model, for batches of any size. Many steps with many
+    images of a dense network are compiled by XLA, for a few sizes of batches.
+    It needs the TensorFlow backend and cleverhans
     (`pip install keras_polynets[attacks]`).
 
     Args:
@@ -223,9 +224,12 @@ def tpgd(
         model, images, labels, epsilon, clip, reference_compatible
     )
     start = inputs.nearby_points(problem.x, seed, TPGD_DEVIATION)
-    perturb = problem.functions.compiled("tpgd", _make_tpgd, is_loop=True)
-    outputs = perturb(
-        problem.x, start, problem.lower, problem.upper, step_size, steps
+    outputs = problem.functions.take_steps(
+        "tpgd",
+        _make_tpgd,
+        *(problem.x, start, problem.lower, problem.upper),
+        step_size,
+        steps,
     )
     return problem.finish(outputs)
 
@@ -258,8 +262,9 @@ def _signed_ascent(
         x = np.clip(inputs.random_points(x, epsilon, seed), lower, upper)
     if targeted:
         step_size = -step_size
-    perturb = problem.functions.compiled("pgd", _make_pgd, is_loop=True)
-    outputs = perturb(x, problem.labels, lower, upper, step_size, steps)
+    outputs = problem.functions.take_steps(
+        "pgd", _make_pgd, x, problem.labels, lower, upper, step_size, steps
+    )
     return problem.finish(outputs)
 
 

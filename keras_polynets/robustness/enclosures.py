@@ -199,7 +199,7 @@ def _(layer: layers.CCPConv2D, x, affine):
     def terms(n):
         # The weights of a pooled factor are averages of the kernel's.
         strides, _ = layer.pooled_window(n)
-        return layer.terms(n) + math.prod(strides)
+        return layer.products_an_output(n) + math.prod(strides)
 
     factors = [
         pooled(factor, layer.poolings(n))

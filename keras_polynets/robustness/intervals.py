@@ -386,6 +386,8 @@ def _flushed(x, y, unit):
 def _flushed_terms(terms, x, unit):
     """Returns what a sum of products loses to flushed weights and terms.
 
+    A weight may be flushed twice: as it is stored, and in an average of such.
+
     Args:
         terms: Integer, the number of terms.
         x: The `Interval` of what the weights multiply.
@@ -395,7 +397,7 @@ def _flushed_terms(terms, x, unit):
         Vector, a bound for each example.
     """
     largest = x.magnitude.reshape(len(x.magnitude), -1).max(axis=1)
-    return _smallest(unit) * terms * (2 + largest)
+    return 2 * _smallest(unit) * terms * (1 + largest)
 
 
 def _growth(terms, unit):

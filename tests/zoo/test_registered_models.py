@@ -61,15 +61,16 @@ def load(name, **kwargs):
 
 
 def shrunk(name, **kwargs):
-    """Loads a model with at most two blocks a stage, of at most 8 filters.
+    """Loads a model with at most two blocks a stage, of few filters.
 
+    A ResNet begins with at most 8, each convolution of a VGG has at most 8.
     Training in float16 or on replicas is slow on a CPU, and the block that
     may fail is the same.
     """
     config = load(name, **kwargs).get_config()
     if "layout" in config:
         kwargs["layout"] = [
-            size if size == "M" else -(-size // 8) for size in config["layout"]
+            size if size == "M" else min(size, 8) for size in config["layout"]
         ]
     if "width" in config:
         kwargs["width"] = min(config["width"], 8)
@@ -294,18 +295,21 @@ def test_two_replicas_train_like_one(name, tmp_path):
 def test_trains_in_mixed_precision(name, policy):
     model = shrunk(name, dtype=policy)
     x, y = images(model, 4), targets(model, 4)
-    before = [w.numpy() for w in model.trainable_variables]
+    before = model.get_weights()
     # The first steps of float16 look for the scale of the loss.
     epochs = 12 if policy == "mixed_float16" else 2
     history = model.fit(x, y, epochs=epochs, verbose=0).history
-    assert np.isfinite(history["loss"][-1])
-    # A bias before a normalisation, which takes it away, has no gradient.
+    assert np.isfinite(history["loss"]).all()
+    after = model.get_weights()
+    assert all(np.isfinite(weight).all() for weight in after)
+    paths = [weight.path for weight in model.weights]
     stuck = [
-        weight.path
-        for weight, start in zip(model.trainable_variables, before, strict=True)
-        if len(weight.shape) > 1 and np.array_equal(weight.numpy(), start)
+        path
+        for path, a, b in zip(paths, before, after, strict=True)
+        if np.array_equal(a, b)
     ]
-    assert stuck == []
+    # At the start it is a factor, which a normalisation behind takes out.
+    assert [path for path in stuck if not path.endswith("gate/bias")] == []
 
 
 @pytest.mark.parametrize(

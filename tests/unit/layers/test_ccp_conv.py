@@ -111,9 +111,28 @@ def test_channels_first():
     assert first.compute_output_shape((2, 4, 6, 8)) == ours.shape
 
 
-def test_pool_after_must_name_orders():
-    with pytest.raises(ValueError, match="integers from 1 to order=3"):
-        layers.CCPConv2D(3, 3, 3, pool_after=(4,))
+@pytest.mark.parametrize("orders", [(4,), (0, 1), (2, 2)])
+def test_pool_after_must_name_orders(orders):
+    with pytest.raises(
+        ValueError, match="different integers from 1 to order=3"
+    ):
+        layers.CCPConv2D(3, 3, 3, pool_after=orders)
+
+
+def test_images_must_be_large_enough_for_the_poolings():
+    layer = layers.CCPConv2D(4, 3, 3, pool_after=(1, 2))
+    with pytest.raises(ValueError, match="would be zero or negative"):
+        layer(np.ones((1, 3, 8, 2)))
+
+
+@pytest.mark.parametrize("pool_after", [(), (1,)])
+def test_channels_must_be_those_that_it_was_built_for(pool_after):
+    layer = layers.CCPConv2D(4, 3, 2, pool_after=pool_after)
+    layer.build((None, 8, 8, 2))
+    with pytest.raises(ValueError, match="value 2, but received .* 4"):
+        layer(np.ones((1, 8, 8, 4)))
+    with pytest.raises(ValueError, match="ndim"):
+        layer(np.ones((8, 8, 2)))
 
 
 @pytest.mark.parametrize("name", ["filters", "order"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_polynets import layers
+from keras_polynets.robustness import attack_functions
 from keras_polynets.robustness import fgsm
 from keras_polynets.robustness import pgd
 from tests.unit.robustness.attack_examples import counting
@@ -218,40 +219,47 @@ def test_a_loop_over_batches_traces_once():
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 13, 33])
-def test_batches_that_are_filled_up(count):
+def test_batches_that_are_filled_up(count, monkeypatch):
     model = make_model(0, order=3)
     images, labels = make_images(40), make_labels(40)
-    whole = pgd(model, images, labels, 0.1, 5)
-    part = pgd(model, images[:count], labels[:count], 0.1, 5)
-    np.testing.assert_allclose(part, whole[:count], atol=1e-6)
+    plain = pgd(model, images, labels, 0.1, 5)
+    monkeypatch.setattr(attack_functions, "WORTHWHILE", 1)
+    filled = pgd(model, images[:count], labels[:count], 0.1, 5)
+    np.testing.assert_allclose(filled, plain[:count], atol=1e-6)
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class FromPython(keras.layers.Layer):
-    """Twice its input, by a function that XLA cannot compile."""
+def test_sizes_of_batches_share_compiled_functions(monkeypatch):
+    monkeypatch.setattr(attack_functions, "WORTHWHILE", 1)
+    sizes = set()
+    compiled = attack_functions.Functions.compiled
 
-    def call(self, inputs):
-        import tensorflow as tf
+    def watched(self, key, make, xla=None):
+        function = compiled(self, key, make, xla)
 
-        @tf.custom_gradient
-        def twice(x):
-            y = tf.numpy_function(lambda x: 2 * x, [x], x.dtype)
-            return tf.ensure_shape(y, x.shape), lambda upstream: 2 * upstream
+        def run(*arguments):
+            sizes.add((len(arguments[0]), xla))
+            return function(*arguments)
 
-        return twice(inputs)
+        return run
+
+    monkeypatch.setattr(attack_functions.Functions, "compiled", watched)
+    model, images = make_model(0, order=3), make_images(64)
+    for count in range(33, 65):
+        pgd(model, images[:count], make_labels(count), 0.1, 2)
+    assert sizes == {(size, True) for size in (40, 48, 56, 64)}
 
 
-def test_a_model_that_xla_cannot_compile():
-    inner = make_model(0, order=3)
-    images, labels = make_images() / 2, make_labels()
-    inputs = keras.Input(images.shape[1:])
-    outer = keras.Model(inputs, inner(FromPython()(inputs)))
-    for _ in range(2):
-        np.testing.assert_allclose(
-            2 * pgd(outer, images, labels, 0.1, 3, 0.05, clip=(-0.5, 0.5)),
-            pgd(inner, 2 * images, labels, 0.2, 3, 0.1),
-            atol=1e-6,
-        )
+def test_what_xla_compiles():
+    assert attack_functions.is_dense(make_model(0, order=3))
+    inputs = keras.Input((4, 4, 1))
+    for layer in (
+        keras.layers.Conv2D(1, 3),
+        layers.MedianFilter2D(3),
+        keras.layers.Lambda(lambda x: x),
+    ):
+        outputs = keras.layers.Flatten()(layer(inputs))
+        outputs = layers.CCP(3, 2, 2)(outputs)
+        assert not attack_functions.is_dense(keras.Model(inputs, outputs))
 
 
 def test_weights_that_change_are_seen():
