@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
+from keras_polynets.analysis import graphs
 from keras_polynets.layers import ProdPoly
 from keras_polynets.layers import QuadraticDense
 from keras_polynets.layers.dense_polynomial import DensePolynomial
@@ -19,7 +20,6 @@ _compiled = weakref.WeakKeyDictionary()
 
 # What a dense network is made of.
 DENSE = (
-    keras.Model,
     keras.layers.Activation,
     keras.layers.Add,
     keras.layers.BatchNormalization,
@@ -225,8 +225,8 @@ def is_dense(model):
     """
     strategy = getattr(model, "distribute_strategy", None)
     return getattr(strategy, "num_replicas_in_sync", 1) == 1 and all(
-        isinstance(layer, DENSE)
-        for layer in model._flatten_layers(include_self=False)
+        isinstance(layer, DENSE) or graphs.is_graph(layer)
+        for layer in model._flatten_layers()
     )
 
 

@@ -293,6 +293,7 @@ def test_two_replicas_train_like_one(name, tmp_path):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("name", ABILITIES_OF_SHRUNK)
 def test_trains_in_mixed_precision(name, policy):
+    keras.utils.set_random_seed(0)
     model = shrunk(name, dtype=policy)
     x, y = images(model, 4), targets(model, 4)
     before = model.get_weights()

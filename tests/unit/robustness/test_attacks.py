@@ -249,8 +249,23 @@ def test_sizes_of_batches_share_compiled_functions(monkeypatch):
     assert sizes == {(size, True) for size in (40, 48, 56, 64)}
 
 
+class Subclassed(keras.Model):
+    """A model whose layers meet in Python code."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
 def test_what_xla_compiles():
     assert attack_functions.is_dense(make_model(0, order=3))
+    assert attack_functions.is_dense(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    )
+    assert not attack_functions.is_dense(Subclassed())
     inputs = keras.Input((4, 4, 1))
     for layer in (
         keras.layers.Conv2D(1, 3),
