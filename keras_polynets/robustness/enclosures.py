@@ -13,18 +13,10 @@ from keras_polynets.layers import recursions
 from keras_polynets.layers.degrees import after_activation
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.robustness import floats
 from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
-
-# Half the distance from 1 to the next number.
-UNIT_ROUNDOFFS = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-}
-
 
 # They change nothing in inference, but for the dtype.
 _IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
@@ -32,26 +24,7 @@ _IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
 
 def unit_roundoff(layer):
     """Returns the unit roundoff of the arithmetic of a layer."""
-    return roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
-
-
-def roundoff_of(dtype, name):
-    """Returns the unit roundoff of a dtype.
-
-    Args:
-        dtype: String.
-        name: String, what computes in it, for the message.
-
-    Raises:
-        ValueError: If it is not one of floats.
-    """
-    if dtype not in UNIT_ROUNDOFFS:
-        raise ValueError(
-            f"Bounds exist for the dtypes {', '.join(UNIT_ROUNDOFFS)}. "
-            f"Received: {name} of dtype {dtype}. Build it with floats, for "
-            "example `keras.Input(shape, dtype='float32')`."
-        )
-    return UNIT_ROUNDOFFS[dtype]
+    return floats.roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
 
 
 @functools.singledispatch

@@ -6,26 +6,8 @@ import math
 
 import numpy as np
 
+from keras_polynets.robustness import floats
 from keras_polynets.robustness import linear_maps
-
-# What is computed here in float64 has rounding errors of its own, a few for
-# each of the network: they are added to its unit roundoff.
-_OWN = 2.0**-49
-# The largest numbers of the arithmetics of a unit roundoff: float16, bfloat16,
-# float32 and float64.
-_LARGEST = {
-    2.0**-11: 65504.0,
-    2.0**-8: (2 - 2.0**-7) * 2.0**127,
-    2.0**-24: (2 - 2.0**-23) * 2.0**127,
-    2.0**-53: np.finfo("float64").max,
-}
-# Their smallest normal numbers: smaller ones may be flushed to zero.
-_SMALLEST = {
-    2.0**-11: 2.0**-14,
-    2.0**-8: 2.0**-126,
-    2.0**-24: 2.0**-126,
-    2.0**-53: np.finfo("float64").tiny,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +70,21 @@ class Interval:
         middle, radius = _middle(self.lower, self.upper)
         centre, middle = linear.apply(np.stack([self.centre, middle]))
         # The weights and the input are rounded too, and the bias is a term.
-        growth = _growth(linear.terms + 3, unit)
+        growth = floats.growth(linear.terms + 3, unit)
         given = self.cast(unit)
-        errors = given.rounding + growth * given.magnitude + _smallest(unit)
+        errors = (
+            given.rounding + growth * given.magnitude + floats.smallest(unit)
+        )
         radius, rounding = linear.absolute().apply(np.stack([radius, errors]))
         rounding = rounding + growth * affine.bias_terms
-        flushed = _flushed_terms(linear.terms, given, unit)
+        flushed = floats.flushed_terms(linear.terms, given, unit)
         rounding = rounding + flushed.reshape(-1, *[1] * (rounding.ndim - 1))
         unit = unit or self.unit
         # It is at least `growth` times the sum of the absolute terms, which
         # spares float32 the closer look.
         if unit > 2.0**-24 or not (rounding <= growth * 1e30).all():
-            rounding = _within(rounding, given._terms(affine, growth), unit)
+            size = given._terms(affine, growth)
+            rounding = floats.within(rounding, size, unit)
         return Interval(
             centre + bias,
             middle + bias - radius,
@@ -123,11 +108,13 @@ class Interval:
         Args:
             unit: Float, the unit roundoff of that dtype.
         """
-        if unit <= self.unit and _largest(unit) >= _largest(self.unit):
+        if unit <= self.unit and floats.largest(unit) >= floats.largest(
+            self.unit
+        ):
             return self
-        rounding = self.rounding + _unit(unit) * self.magnitude
-        rounding = rounding + _smallest(unit)
-        rounding = _within(rounding, self.magnitude, unit)
+        rounding = self.rounding + floats.error_unit(unit) * self.magnitude
+        rounding = rounding + floats.smallest(unit)
+        rounding = floats.within(rounding, self.magnitude, unit)
         return dataclasses.replace(self, rounding=rounding, unit=unit)
 
     def __add__(self, other):
@@ -177,35 +164,35 @@ class Interval:
             self.centre + other.centre,
             self.lower + other.lower,
             self.upper + other.upper,
-            _rounding_of_sum(self, other, unit),
+            floats.rounding_of_sum(self, other, unit),
             unit,
         )
 
     def _moved(self, constant):
         # The constant is rounded to the arithmetic too.
-        error = _growth(2, self.unit)
+        error = floats.growth(2, self.unit)
         size = self.magnitude + np.abs(constant)
-        rounding = self.rounding + error * size + 3 * _smallest(self.unit)
+        rounding = self.rounding + error * size + 3 * floats.smallest(self.unit)
         return Interval(
             self.centre + constant,
             self.lower + constant,
             self.upper + constant,
-            _within(rounding, size, self.unit),
+            floats.within(rounding, size, self.unit),
             self.unit,
         )
 
     def _scaled(self, factor):
         ends = factor * self.lower, factor * self.upper
         # The factor is rounded to the arithmetic too. A sign is exact.
-        error = 0.0 if abs(factor) == 1 else _growth(2, self.unit)
+        error = 0.0 if abs(factor) == 1 else floats.growth(2, self.unit)
         size = abs(factor) * self.magnitude
         rounding = abs(factor) * self.rounding + error * size
-        rounding = rounding + _flushed(self.magnitude, abs(factor), self.unit)
+        rounding += floats.flushed(self.magnitude, abs(factor), self.unit)
         return Interval(
             factor * self.centre,
             np.minimum(*ends),
             np.maximum(*ends),
-            _within(rounding, np.maximum(size, abs(factor)), self.unit),
+            floats.within(rounding, np.maximum(size, abs(factor)), self.unit),
             self.unit,
         )
 
@@ -226,7 +213,7 @@ class Interval:
             self.centre * other.centre,
             lower,
             upper,
-            _rounding_of_product(self, other, unit),
+            floats.rounding_of_product(self, other, unit),
             unit,
         )
 
@@ -352,68 +339,3 @@ def _middle(lower, upper):
 def _example(constant, shape):
     """Returns the shape of a constant without an axis of the batch."""
     return np.shape(constant)[max(np.ndim(constant) - len(shape), 0) :]
-
-
-def _unit(unit):
-    return unit + _OWN
-
-
-def _largest(unit):
-    return _LARGEST.get(unit, np.inf)
-
-
-def _within(rounding, size, unit):
-    """Returns a rounding error, infinity where numbers overflow.
-
-    Args:
-        rounding: Array, the error without overflow.
-        size: Array, a bound of the numbers on the way, with their errors.
-        unit: Float, the unit roundoff of the arithmetic.
-    """
-    return np.where((1 + unit) * size <= _largest(unit), rounding, np.inf)
-
-
-def _smallest(unit):
-    """Returns what is lost where a number is flushed to zero."""
-    return _SMALLEST.get(unit, 0.0)
-
-
-def _flushed(x, y, unit):
-    """Returns what a product loses if it, or a factor, is flushed to zero."""
-    return _smallest(unit) * (1 + x + y)
-
-
-def _flushed_terms(terms, x, unit):
-    """Returns what a sum of products loses to flushed weights and terms.
-
-    A weight may be flushed twice: as it is stored, and in an average of such.
-
-    Args:
-        terms: Integer, the number of terms.
-        x: The `Interval` of what the weights multiply.
-        unit: Float, the unit roundoff of the arithmetic.
-
-    Returns:
-        Vector, a bound for each example.
-    """
-    largest = x.magnitude.reshape(len(x.magnitude), -1).max(axis=1)
-    return 2 * _smallest(unit) * terms * (1 + largest)
-
-
-def _growth(terms, unit):
-    error = terms * _unit(unit)
-    return error / (1 - error) if error < 1 else np.inf
-
-
-def _rounding_of_sum(x, y, unit):
-    size = x.magnitude + y.magnitude
-    rounding = x.rounding + y.rounding + _unit(unit) * size
-    return _within(rounding + 3 * _smallest(unit), size, unit)
-
-
-def _rounding_of_product(x, y, unit):
-    # |(x + dx)(y + dy) - xy|, with the magnitudes including dx and dy.
-    error = x.magnitude * y.rounding + y.magnitude * x.rounding
-    size = x.magnitude * y.magnitude
-    error = error + _flushed(x.magnitude, y.magnitude, unit)
-    return _within(error + _unit(unit) * size, size, unit)

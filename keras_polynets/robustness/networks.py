@@ -8,15 +8,14 @@ import numpy as np
 from keras import tree
 
 from keras_polynets.analysis import graphs
+from keras_polynets.robustness import floats
 from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import linear_parts
 from keras_polynets.robustness import taylor_forms
-from keras_polynets.robustness.enclosures import UNIT_ROUNDOFFS
 from keras_polynets.robustness.enclosures import concatenated
 from keras_polynets.robustness.enclosures import enclose
-from keras_polynets.robustness.enclosures import roundoff_of
 from keras_polynets.robustness.intervals import Interval
 
 # Operations that copy components of their first argument.
@@ -91,10 +90,12 @@ class Network:
         if isinstance(model, keras.Model):
             graphs.check_graph(model)
         self.model = model
-        self._unit = UNIT_ROUNDOFFS["float32"]
+        self._unit = floats.UNIT_ROUNDOFFS["float32"]
         if isinstance(model, keras.Model):
             dtype = model.inputs[0].dtype
-            self._unit = roundoff_of(dtype, f"Model {model.name!r} with inputs")
+            self._unit = floats.roundoff_of(
+                dtype, f"Model {model.name!r} with inputs"
+            )
         self.affine = Maps()
         self._shared = linear_parts.Shared()
 
@@ -107,7 +108,7 @@ class Network:
             method: `"interval"` or `"affine"`.
         """
         # What the network is given is exact in float32.
-        exact = UNIT_ROUNDOFFS["float32"]
+        exact = floats.UNIT_ROUNDOFFS["float32"]
         unit = min(self._unit, exact)
         if method == "interval":
             centre, zeros = (lower + upper) / 2, np.zeros_like(lower)
