@@ -85,8 +85,7 @@ def run(arguments, load):
     }
     if arguments.epsilon:
         # Certificates are of the ℓ∞ norm, whatever `--p` is.
-        known = robustness.Certifier(model).has_global_bound
-        methods = METHODS if known else METHODS[1:]
+        methods = robustness.Certifier(model).methods
         result |= _certificates(arguments, model, methods)
     return result
 

@@ -42,6 +42,9 @@ and `--limit 200` for the convolutional ones.
   of logits, by the paper's theorems or the recursion, whichever is smaller.
 - *interval*: interval arithmetic around each image.
 - *affine*: the gradient at the centre of the ball and a bounded remainder.
+- *quadratic*: gradient and Hessian at the centre, and a remainder of the third
+  order; the Hessian by its largest eigenvalue. For networks that are one dense
+  polynomial layer.
 
 Certificates speak of the float32 model: the margin has to exceed a bound of the
 rounding errors of both logits, for sums in any order (not for convolutions by
@@ -168,10 +171,10 @@ def certificates(model, certifier, x, labels, clean, epsilon):
                 for part in parts(len(x), 16)
             ]
         )
-        for method in METHODS[:-1]
+        for method in certifier.methods[:-1]
     }
     margins["auto"] = certifiers.best(list(margins.values()))
-    for method in METHODS:
+    for method in certifier.methods:
         row[method] = float(np.mean(margins[method] > 0))
     broken = (margins["auto"] > 0) & ~attacked
     if broken.any():
@@ -232,14 +235,17 @@ def written(found, results):
     """
     lines = [HEAD.format(results=results)]
     lines.append(
-        "| model | images | ε | clean | global | interval | affine | best "
-        "| attacks leave |"
+        "| model | images | ε | clean | global | interval | affine "
+        "| quadratic | best | attacks leave |"
     )
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, result in found.items():
         for row in result["certificates"]:
-            shares = [row[key] for key in (*METHODS, "attacked")]
-            shares = [f"{share:.3f}" for share in [result["clean"], *shares]]
+            shares = [row.get(key) for key in (*METHODS, "attacked")]
+            shares = [
+                "" if share is None else f"{share:.3f}"
+                for share in [result["clean"], *shares]
+            ]
             cells = [f"`{name}`", f"{result['examples']:,}"]
             cells += [f"{row['epsilon']:g}", *shares]
             lines.append(f"| {' | '.join(cells)} |")

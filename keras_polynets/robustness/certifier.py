@@ -10,9 +10,10 @@ from keras_polynets._errors import unknown_name
 from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pairwise
 from keras_polynets.robustness.networks import Network
+from keras_polynets.robustness.quadratic_forms import QuadraticForms
 
 LOCAL_METHODS = ("interval", "affine")
-METHODS = ("auto", "global", *LOCAL_METHODS)
+METHODS = ("auto", "global", *LOCAL_METHODS, "quadratic")
 
 
 class Certifier:
@@ -48,6 +49,7 @@ class Certifier:
         self._model = model
         self._network = Network(model)
         self._pairs = pairwise.PairwiseLipschitz(model)
+        self._quadratic = QuadraticForms(model, self._network.affine)
         if clip is None and getattr(model, "input_range", None) is None:
             self._low, self._high = np.float32(-np.inf), np.float32(np.inf)
         else:
@@ -116,42 +118,70 @@ class Certifier:
             images: As in `bounds`.
             labels: Integer classes of shape `(batch_size,)`.
             epsilon: As in `bounds`.
-            method: `"auto"`, `"global"`, `"interval"` or `"affine"`, as in
-                `certified_accuracy`.
+            method: `"auto"`, `"global"`, `"interval"`, `"affine"` or
+                `"quadratic"`, as in `certified_accuracy`.
 
         Returns:
             Array `(batch_size,)`, float64.
 
         Raises:
             ValueError: As in `bounds`, and if labels are out of range.
-            NotImplementedError: If the method is `"global"` and there is no
-                global bound of the model.
+            NotImplementedError: If there is no global bound of the model or no
+                quadratic one, and `method` asks for it.
         """
         check_method(method)
-        if method in LOCAL_METHODS:
-            return self._local(images, labels, epsilon, method)
         if method == "global":
             return self._global(images, labels, epsilon)
+        if method != "auto":
+            return self._local(images, labels, epsilon, method)
+        # Interval arithmetic is part of the affine method already.
         margins = self._local(images, labels, epsilon, "affine")
-        if self.has_global_bound:
-            # Interval arithmetic is part of the affine method already.
+        if "global" in self.methods:
             others = self._global(images, labels, epsilon)
             margins = best([margins, others])
+        left = np.flatnonzero(~(margins > 0))
+        if "quadratic" in self.methods and len(left):
+            rest = (np.asarray(values)[left] for values in (images, labels))
+            others = self._local(*rest, epsilon, "quadratic")
+            margins[left] = best([margins[left], others])
         return margins
 
     @property
-    def has_global_bound(self):
-        """Whether there is the bound of the method `"global"`."""
-        return self._pairs.exists
+    def methods(self):
+        """The methods that bound this model, `"auto"` as the last."""
+        known = {
+            "global": self._pairs.exists,
+            "quadratic": self._quadratic.exist,
+        }
+        _, *single = METHODS
+        return *(m for m in single if known.get(m, True)), "auto"
 
     def _local(self, images, labels, epsilon, method):
         _, lower, upper = self._boxes(images, epsilon)
-        found = self._network.outputs(lower, upper, method)
+        outer = "affine" if method == "quadratic" else method
+        found = self._network.outputs(lower, upper, outer)
         labels = self._labels(found.values, labels)
+        if method == "quadratic":
+            margins = self._by_quadratic_forms(
+                found.values, lower, upper, labels
+            )
+            return _smallest(margins, found.values, labels)
         pairs = found.rows[labels][:, None] - found.rows
         bias = found.bias[labels][:, None] - found.bias
         margins = found.hidden.contract(pairs)[0] + bias
         return _smallest(margins, found.values, labels)
+
+    def _by_quadratic_forms(self, outputs, lower, upper, labels):
+        # No ball is certified whose centre is classified wrongly.
+        right = outputs.centre.argmax(axis=1) == labels
+        margins = np.full(outputs.centre.shape, -np.inf)
+        margins[right] = self._quadratic.margins(
+            lower[right],
+            upper[right],
+            labels[right],
+            _rounding(outputs, labels)[right],
+        )
+        return margins
 
     def _global(self, images, labels, epsilon):
         x, lower, upper = self._boxes(images, epsilon)
@@ -227,8 +257,12 @@ def best(margins):
 
 def _smallest(margins, outputs, labels):
     """Returns the smallest margin of each image, less what rounding takes."""
-    own = np.arange(len(labels)), labels
-    rounding = outputs.rounding + outputs.rounding[own][:, None]
-    margins = margins - rounding
-    margins[own] = np.inf
+    margins = margins - _rounding(outputs, labels)
+    margins[np.arange(len(labels)), labels] = np.inf
     return margins.min(axis=1)
+
+
+def _rounding(outputs, labels):
+    """Returns the rounding errors of both logits of each margin."""
+    own = outputs.rounding[np.arange(len(labels)), labels]
+    return outputs.rounding + own[:, None]

@@ -144,10 +144,17 @@ def _cast(layer, enclosures):
 @enclose.register(layers.CCP | layers.NCP)
 def _(layer, x, affine):
     factors = _factors(layer, x, affine)
-    return _through(layer.output_map, _hidden(layer, factors, affine), affine)
+    return _through(layer.output_map, hidden(layer, factors, affine), affine)
 
 
-def _hidden(layer, factors, affine):
+def hidden(layer, factors, affine):
+    """Encloses what a dense polynomial's recursion makes of its factors.
+
+    Args:
+        layer: The `CCP` or `NCP`.
+        factors: List of the enclosures of its factors.
+        affine: The `networks.Maps` of the layers.
+    """
     if isinstance(layer, layers.CCP):
         return recursions.ccp(factors)
     first, *rest = layer.state_maps

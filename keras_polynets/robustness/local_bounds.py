@@ -85,7 +85,11 @@ def certified_accuracy(
     - `"affine"`: the first-order Taylor form at the centre of the ball, its
       gradient exact, its remainder bounded through the recursion by interval
       arithmetic; with `"interval"` wherever that is tighter.
-    - `"auto"`: the best of all of them, for each image.
+    - `"quadratic"`: the second-order Taylor form, gradient and Hessian exact,
+      the Hessian bounded by its largest eigenvalue, what is left by the sizes
+      of its terms; for networks that are one dense polynomial layer.
+    - `"auto"`: the best of all of them, for each image; the quadratic one for
+      images that no other certifies.
 
     Args:
         model: A built functional or sequential classifier that yields logits
@@ -98,7 +102,8 @@ def certified_accuracy(
             `model.preprocessor`; floats are taken to be in the model's input
             units. Labels are integer classes.
         epsilon: Non-negative float, in the model's input units.
-        method: `"auto"`, `"global"`, `"interval"` or `"affine"`.
+        method: `"auto"`, `"global"`, `"interval"`, `"affine"` or
+            `"quadratic"`.
         batch_size: Positive integer, how many images are bounded at once, on
             which memory depends. A dataset of batches keeps its own.
         clip: Tuple `(low, high)`, the valid range, by default
@@ -114,7 +119,8 @@ def certified_accuracy(
             dataset is empty, or if the graph of the model is not known or
             holds an activation.
         TypeError: If labels are not integers.
-        NotImplementedError: If a layer has no rule; the message names it.
+        NotImplementedError: If a layer has no rule, or the model no bound by
+            the method; the message says which.
 
     Example:
 
