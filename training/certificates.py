@@ -99,16 +99,24 @@ def main(argv=None):
         action="store_true",
         help="attack the images of stored results, and keep the certificates",
     )
+    parser.add_argument(
+        "--bound-again",
+        action="store_true",
+        help="bound the images of stored results, and keep what attacks leave",
+    )
     arguments = parser.parse_args(argv)
     path = arguments.results
     found = json.loads(path.read_text("utf-8")) if path.exists() else {}
     dataset = data.load("fashion_mnist_sample")
     for name in arguments.models:
-        if name in found and not arguments.attack_again:
+        again = [attack_again] if arguments.attack_again else []
+        again += [bound_again] if arguments.bound_again else []
+        if name in found and not again:
             continue
         print(name, flush=True)
         if name in found:
-            attack_again(name, found[name], dataset)
+            for update in again:
+                update(name, found[name], dataset)
         else:
             found[name] = measure(name, dataset, arguments)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,8 +170,23 @@ def measure(name, dataset, arguments):
 
 def certificates(model, certifier, x, labels, clean, epsilon):
     """Returns a row: the certified share by method, and the attacked one."""
-    row = {"epsilon": epsilon}
     attacked = withstand(model, x, labels, clean, epsilon)
+    margins = margins_by_method(certifier, x, labels, epsilon)
+    broken = (margins["auto"] > 0) & ~attacked
+    if broken.any():
+        raise AssertionError(
+            f"An attack broke {broken.sum()} certificates of {model.name!r} at "
+            f"epsilon={epsilon}: the bounds are not sound."
+        )
+    return {
+        "epsilon": epsilon,
+        **shares(margins),
+        "attacked": float(attacked.mean()),
+    }
+
+
+def margins_by_method(certifier, x, labels, epsilon):
+    """Returns the margins of images, a dictionary from the method."""
     margins = {
         method: np.concatenate(
             [
@@ -173,17 +196,14 @@ def certificates(model, certifier, x, labels, clean, epsilon):
         )
         for method in certifier.methods[:-1]
     }
-    margins["auto"] = certifiers.best(list(margins.values()))
-    for method in certifier.methods:
-        row[method] = float(np.mean(margins[method] > 0))
-    broken = (margins["auto"] > 0) & ~attacked
-    if broken.any():
-        raise AssertionError(
-            f"An attack broke {broken.sum()} certificates of {model.name!r} at "
-            f"epsilon={epsilon}: the bounds are not sound."
-        )
-    row["attacked"] = float(attacked.mean())
-    return row
+    return {**margins, "auto": certifiers.best(list(margins.values()))}
+
+
+def shares(margins):
+    """Returns the certified share of images by method."""
+    return {
+        method: float(np.mean(values > 0)) for method, values in margins.items()
+    }
 
 
 def withstand(model, x, labels, clean, epsilon):
@@ -205,13 +225,27 @@ def withstand(model, x, labels, clean, epsilon):
 
 def attack_again(name, result, dataset):
     """Brings up to date what attacks leave of the images of a result."""
-    model, count = zoo.load(name), result["examples"]
-    x = np.asarray(model.preprocessor(dataset.x_test[:count]))
-    labels = dataset.y_test[:count]
+    model, x, labels = examined(name, result, dataset)
     clean = predictions(model, x) == labels
     for row in result["certificates"]:
         left = withstand(model, x, labels, clean, row["epsilon"])
         row["attacked"] = float(left.mean())
+
+
+def bound_again(name, result, dataset):
+    """Brings up to date which images of a result are certified."""
+    model, x, labels = examined(name, result, dataset)
+    certifier = robustness.Certifier(model)
+    for row in result["certificates"]:
+        margins = margins_by_method(certifier, x, labels, row["epsilon"])
+        row |= shares(margins)
+
+
+def examined(name, result, dataset):
+    """Returns a model, and the images and labels of its result."""
+    model, count = zoo.load(name), result["examples"]
+    x = np.asarray(model.preprocessor(dataset.x_test[:count]))
+    return model, x, dataset.y_test[:count]
 
 
 def parts(count, size):

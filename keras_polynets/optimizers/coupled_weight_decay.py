@@ -17,7 +17,9 @@ class CoupledWeightDecay(DelegatingOptimizer):
     rates, and reaches biases and batch normalisations too. The argument
     `weight_decay` of Keras's own optimizers is decoupled: it bypasses both.
 
-    Gradients are clipped by the inner optimizer, decay included.
+    Gradients are clipped as the inner optimizer says, decay included. Of
+    several replicas the sum of their gradients is clipped; Keras's own
+    optimizers clip those of each replica.
 
     Args:
         inner_optimizer: The `keras.optimizers.Optimizer` that is given the
@@ -64,7 +66,28 @@ class CoupledWeightDecay(DelegatingOptimizer):
             else ops.add(grad, ops.cast(decay * v.value, grad.dtype))
             for grad, v in zip(grads, variables, strict=True)
         ]
+        if number_of_replicas() > 1 and self._clips:
+            grads = self._clipped_sum(grads)
         self.inner_optimizer.apply(grads, variables)
+
+    @property
+    def _clips(self):
+        inner = innermost(self)
+        return bool(inner.clipnorm or inner.global_clipnorm or inner.clipvalue)
+
+    def _clipped_sum(self, grads):
+        """Returns each replica's share of the clipped sum of the gradients.
+
+        Shares are too small to be clipped once more.
+        """
+        import tensorflow as tf
+
+        known = [grad for grad in grads if grad is not None]
+        known = tf.distribute.get_replica_context().all_reduce("SUM", known)
+        scale = self.loss_scale_factor or 1
+        known = innermost(self)._clip_gradients([g / scale for g in known])
+        shares = iter([g * (scale / number_of_replicas()) for g in known])
+        return [None if grad is None else next(shares) for grad in grads]
 
     def get_config(self):
         return super().get_config() | {

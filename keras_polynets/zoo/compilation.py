@@ -11,6 +11,8 @@ from keras_polynets.models import ZooModel
 # Enough to hide the cost of entering the compiled function; callbacks still
 # hear from a run several times a second.
 STEPS_PER_EXECUTION = 50
+# The arguments of Keras's optimizers that clip gradients.
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
 def compile_model(
@@ -94,7 +96,8 @@ def make_optimizer(table):
         raise ValueError(
             f"Cannot make the optimizer {name!r} with {table}: {error}"
         ) from error
-    if weight_decay:
+    if weight_decay or any(table.get(limit) for limit in CLIPPING):
+        # It clips right on several replicas too.
         optimizer = optimizers.CoupledWeightDecay(optimizer, weight_decay)
     if relinear is not None:
         optimizer = optimizers.ReLinear(optimizer, **relinear)

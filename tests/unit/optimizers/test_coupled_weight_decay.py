@@ -109,27 +109,36 @@ def test_arguments_are_checked():
         CoupledWeightDecay(LossScaleOptimizer(sgd), 0.1)
 
 
-DECAY = """
-with strategy.scope():
-    model = keras.Sequential([keras.Input((3,)),
-        keras.layers.Dense(1, kernel_initializer="ones")])
-    model.compile(optimizers.CoupledWeightDecay(
-        keras.optimizers.SGD(0.1, momentum=0.9), 0.05), "mse")
+CLIPPED = {}, {"clipnorm": 0.1}, {"clipvalue": 0.1}, {"global_clipnorm": 0.1}
+DECAY = f"""
 x = np.arange(12, dtype="float32").reshape(4, 3) / 10
-model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0)
-print("RESULT", *model.weights[0].numpy().ravel())
+found = []
+for clipped in {CLIPPED}:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)),
+            keras.layers.Dense(1, kernel_initializer="ones")])
+        model.compile(optimizers.CoupledWeightDecay(
+            keras.optimizers.SGD(0.1, momentum=0.9, **clipped), 0.05), "mse")
+    model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0)
+    found += [*model.weights[0].numpy().ravel()]
+print("RESULT", *found)
 """
 
 
-def test_decay_does_not_depend_on_the_number_of_replicas(run_on_replicas):
+def test_steps_do_not_depend_on_the_number_of_replicas(run_on_replicas):
     received = np.array(run_on_replicas(DECAY)["RESULT"], "float64")
-    model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="ones")]
-    )
-    model.compile(
-        CoupledWeightDecay(keras.optimizers.SGD(0.1, momentum=0.9), 0.05), "mse"
-    )
-    x = np.arange(12, dtype="float32").reshape(4, 3) / 10
-    model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0)
-    expected = model.weights[0].numpy().ravel()
-    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    x, expected = np.arange(12, dtype="float32").reshape(4, 3) / 10, []
+    for clipped in CLIPPED:
+        model = keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(1, kernel_initializer="ones"),
+            ]
+        )
+        sgd = keras.optimizers.SGD(0.1, momentum=0.9, **clipped)
+        model.compile(CoupledWeightDecay(sgd, 0.05), "mse")
+        model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0)
+        expected.append(model.weights[0].numpy().ravel())
+    np.testing.assert_allclose(received, np.concatenate(expected), rtol=1e-5)
+    # All are clipped, each in its way.
+    assert np.abs(np.diff(expected, axis=0)).max(axis=1).min() > 1e-3
