@@ -172,14 +172,14 @@ class Certifier:
         return _smallest(margins, found.values, labels)
 
     def _by_quadratic_forms(self, outputs, lower, upper, labels):
-        # No ball is certified whose centre is classified wrongly.
-        right = outputs.centre.argmax(axis=1) == labels
+        needed = _rounding(outputs, labels)
+        # No ball is certified whose centre is classified wrongly, nor one on
+        # which numbers may overflow.
+        hopeful = outputs.centre.argmax(axis=1) == labels
+        hopeful &= np.isfinite(needed).all(axis=1)
         margins = np.full(outputs.centre.shape, -np.inf)
-        margins[right] = self._quadratic.margins(
-            lower[right],
-            upper[right],
-            labels[right],
-            _rounding(outputs, labels)[right],
+        margins[hopeful] = self._quadratic.margins(
+            lower[hopeful], upper[hopeful], labels[hopeful], needed[hopeful]
         )
         return margins
 

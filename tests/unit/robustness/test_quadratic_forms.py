@@ -128,3 +128,15 @@ def test_which_models_have_one():
         label = apply(model, x).argmax(axis=1)
         with pytest.raises(NotImplementedError, match="one dense polynomial"):
             certifier.margins(x, label, 0.01, "quadratic")
+
+
+@pytest.mark.parametrize("weight", [1e20, 3e38])
+def test_weights_that_overflow_certify_nothing(weight):
+    model = examples.made("ncp")
+    kernel = model.layers[0].factors.kernel
+    kernel.assign(np.full(kernel.shape, weight))
+    certifier, x = Certifier(model, (-1.0, 1.0)), np.ones((3, 5), "float32")
+    with np.errstate(all="ignore"):
+        for label in range(3):
+            margins = certifier.margins(x, np.full(3, label), 0.1, "quadratic")
+            assert not (margins > 0).any()
