@@ -132,18 +132,25 @@ class Certifier:
         check_method(method)
         if method == "global":
             return self._global(images, labels, epsilon)
-        if method != "auto":
-            return self._local(images, labels, epsilon, method)
+        _, lower, upper = self._boxes(images, epsilon)
+        own = method if method in LOCAL_METHODS else "affine"
+        found = self._network.outputs(lower, upper, own)
+        labels = self._labels(found.values, labels)
+        if method == "quadratic":
+            return self._by_quadratic_forms(found.values, lower, upper, labels)
+        margins = _by_rows(found, labels)
+        if method in LOCAL_METHODS:
+            return margins
         # Interval arithmetic is part of the affine method already.
-        margins = self._local(images, labels, epsilon, "affine")
         if "global" in self.methods:
             others = self._global(images, labels, epsilon)
             margins = best([margins, others])
-        left = np.flatnonzero(~(margins > 0))
-        if "quadratic" in self.methods and len(left):
-            rest = (np.asarray(values)[left] for values in (images, labels))
-            others = self._local(*rest, epsilon, "quadratic")
-            margins[left] = best([margins[left], others])
+        left = ~(margins > 0)
+        if "quadratic" in self.methods and left.any():
+            others = self._by_quadratic_forms(
+                found.values, lower, upper, labels, left
+            )
+            margins = best([margins, others])
         return margins
 
     @property
@@ -156,32 +163,17 @@ class Certifier:
         _, *single = METHODS
         return *(m for m in single if known.get(m, True)), "auto"
 
-    def _local(self, images, labels, epsilon, method):
-        _, lower, upper = self._boxes(images, epsilon)
-        outer = "affine" if method == "quadratic" else method
-        found = self._network.outputs(lower, upper, outer)
-        labels = self._labels(found.values, labels)
-        if method == "quadratic":
-            margins = self._by_quadratic_forms(
-                found.values, lower, upper, labels
-            )
-            return _smallest(margins, found.values, labels)
-        pairs = found.rows[labels][:, None] - found.rows
-        bias = found.bias[labels][:, None] - found.bias
-        margins = found.hidden.contract(pairs)[0] + bias
-        return _smallest(margins, found.values, labels)
-
-    def _by_quadratic_forms(self, outputs, lower, upper, labels):
+    def _by_quadratic_forms(self, outputs, lower, upper, labels, wanted=True):
         needed = _rounding(outputs, labels)
         # No ball is certified whose centre is classified wrongly, nor one on
         # which numbers may overflow.
-        hopeful = outputs.centre.argmax(axis=1) == labels
+        hopeful = wanted & (outputs.centre.argmax(axis=1) == labels)
         hopeful &= np.isfinite(needed).all(axis=1)
         margins = np.full(outputs.centre.shape, -np.inf)
         margins[hopeful] = self._quadratic.margins(
             lower[hopeful], upper[hopeful], labels[hopeful], needed[hopeful]
         )
-        return margins
+        return _smallest(margins, outputs, labels)
 
     def _global(self, images, labels, epsilon):
         x, lower, upper = self._boxes(images, epsilon)
@@ -253,6 +245,14 @@ def best(margins):
             stands for no bound.
     """
     return np.fmax.reduce(margins)
+
+
+def _by_rows(found, labels):
+    """Returns lower bounds of the margins, of `Outputs` on boxes."""
+    pairs = found.rows[labels][:, None] - found.rows
+    bias = found.bias[labels][:, None] - found.bias
+    margins = found.hidden.contract(pairs)[0] + bias
+    return _smallest(margins, found.values, labels)
 
 
 def _smallest(margins, outputs, labels):

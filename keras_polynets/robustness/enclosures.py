@@ -19,7 +19,7 @@ from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
 
 # They change nothing in inference, but for the dtype.
-_IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
+IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
 
 
 def unit_roundoff(layer):
@@ -55,7 +55,7 @@ def enclose(layer, x, affine):
     ... def _(layer: Cube, x, affine):
     ...     return x * x * x
     """
-    if type(layer) in _IDLE:
+    if type(layer) in IDLE:
         return _cast(layer, [x])[0]
     if type(layer) in AFFINE - layer_maps.TWO_STAGES:
         outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))

@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_polynets import layers
 from keras_polynets.analysis import graphs
-from keras_polynets.analysis.degree_rules import NOISE
 from keras_polynets.robustness import enclosures
 from keras_polynets.robustness.intervals import Product
 from keras_polynets.robustness.intervals import evaluated
@@ -20,12 +19,7 @@ _OWN = 1e-10
 # How many images are bounded at once: a form has a matrix for every unit.
 _IMAGES = 8
 # What may stand before and behind the polynomial.
-_IDLE = (
-    keras.layers.InputLayer,
-    keras.layers.Flatten,
-    keras.layers.Identity,
-    *NOISE,
-)
+_IDLE = enclosures.IDLE | {keras.layers.InputLayer, keras.layers.Flatten}
 
 
 class Directions:
@@ -77,6 +71,8 @@ class Directions:
 
     def _among(self, some):
         """Returns some of the directions, those where an array is true."""
+        if some.all():
+            return self
         key = some.tobytes()
         if key not in self._parts:
             self._parts[key] = Directions(self.rows[some], self.radius)
