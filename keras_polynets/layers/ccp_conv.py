@@ -304,9 +304,10 @@ def _averaged(kernel, strides):
     image = ops.reshape(kernel, (1, *window, inputs * outputs))
     for axis, stride in enumerate(strides):
         if stride > 1:
-            pads, size = [(0, 0)] * 4, [1, 1]
+            pads = [(0, 0)] * 4
             pads[axis + 1] = (stride - 1, stride - 1)
-            size[axis] = stride
+            # JAX takes tuples alone.
+            size = (stride, 1) if axis == 0 else (1, stride)
             image = ops.average_pool(
                 ops.pad(image, pads), size, 1, "valid", "channels_last"
             )
