@@ -14,9 +14,9 @@ from keras_polynets.analysis.activations import activation_bytes
 RULES = {
     "multiply_adds": (
         "count, for one example, the products inside linear maps, one "
-        "multiply-add each, and Hadamard products and squares, one an element; "
-        "not biases, normalisation, scaling by constants, activation functions "
-        "or pooling"
+        "multiply-add each, and Hadamard products and squares, one an element, "
+        "also those of a polynomial activation; not biases, normalisation, "
+        "scaling by constants, other activation functions or pooling"
     ),
     "activation_bytes": (
         "count, for one example, the outputs of all layers, and inside the "
@@ -57,7 +57,7 @@ class LayerSummary:
             the first call of a shared layer.
         parameters: Integer.
         multiply_adds: Integer, over all its calls, or `None` where it is not
-            known: a size is open, or the layer has matrices and no rule.
+            known: a size is open, or the layer multiplies and has no rule.
         activation_bytes: Integer, over all its calls, or `None` where a size
             is open.
         degree: Integer, or `None` where what it yields is no polynomial of the

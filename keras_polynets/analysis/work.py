@@ -6,11 +6,13 @@ import math
 from keras import layers
 
 from keras_polynets.analysis import graphs
+from keras_polynets.analysis.degree_rules import PRODUCT_OPERATIONS
 from keras_polynets.layers import NCP
 from keras_polynets.layers import CCPConv2D
 from keras_polynets.layers import ProdPoly
 from keras_polynets.layers import QuadraticLayer
 from keras_polynets.layers import neurons
+from keras_polynets.layers.degrees import after_activation
 from keras_polynets.layers.dense_polynomial import DensePolynomial
 
 
@@ -23,8 +25,9 @@ def work_by_layer(model, input_shapes=None):
     """Returns the multiply-adds of each layer of a model for one example.
 
     The products inside linear maps count, one multiply-add each, and so do
-    Hadamard products and squares, one an element. Biases, normalisation,
-    scaling by constants, activation functions and pooling do not.
+    Hadamard products and squares, one an element, also those of an activation
+    that is a polynomial. Biases, normalisation, scaling by constants, other
+    activation functions and pooling do not.
 
     Args:
         model: A functional or sequential model that is built.
@@ -34,7 +37,8 @@ def work_by_layer(model, input_shapes=None):
     Returns:
         Dictionary from the path of a layer or operation to its multiply-adds
         over all its calls, or to `None` where they are not known: a size is
-        open, or the layer has matrices and no rule here.
+        open, or a layer with matrices or an operation that multiplies has no
+        rule here.
 
     Raises:
         ValueError: If the model is subclassed or not built, or a shape is not
@@ -45,9 +49,11 @@ def work_by_layer(model, input_shapes=None):
     for call in graphs.calls(model, input_shapes):
         # A layer that is shared counts where it is met first.
         path = names.setdefault(id(call.operation), call.path)
-        work = multiply_adds(call.operation, call.inputs, call.outputs)
-        total = found.get(path, 0)
-        found[path] = None if None in (work, total) else total + work
+        found[path] = _sum(
+            found.get(path, 0),
+            multiply_adds(call.operation, call.inputs, call.outputs),
+            _inside_activation(call.operation, call.outputs),
+        )
     return found
 
 
@@ -81,9 +87,32 @@ def multiply_adds(operation, inputs, outputs):
     Returns:
         Integer, or `None` where it is not known.
     """
-    if type(operation).__name__ == "Multiply" and len(inputs) > 1:
+    name = type(operation).__name__
+    if name == "Multiply":
         return _times(len(inputs) - 1, graphs.size(outputs[0]))
+    if name == "Square":
+        return graphs.size(outputs[0])
+    if name == "Matmul" and len(inputs) == 2:
+        return _times(inputs[0][-1], graphs.size(outputs[0]))
+    # How often a power multiplies is an argument of its call.
+    if name == "Power" or name in PRODUCT_OPERATIONS:
+        return None
     return None if has_matrix(operation) else 0
+
+
+def _inside_activation(operation, outputs):
+    """Returns the products that a polynomial activation takes."""
+    activation = getattr(operation, "activation", None)
+    degree = after_activation(activation, 1) if callable(activation) else 1
+    return _times((degree or 1) - 1, graphs.size(outputs[0]))
+
+
+@multiply_adds.register
+def _(layer: layers.Dot, inputs, outputs):
+    axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
+    # The shapes have no batch.
+    contracted = inputs[0][axis - 1 if axis > 0 else axis]
+    return _times(contracted, graphs.size(outputs[0]))
 
 
 @multiply_adds.register
@@ -138,8 +167,7 @@ def _(layer: QuadraticLayer, inputs, outputs):
     squares = graphs.size(inputs[0]) if "power" in branches else 0
     has_product = "gate" in neurons.get(layer.neuron).terms
     products = graphs.size(outputs[0]) if has_product else 0
-    terms = [*maps, squares, products]
-    return None if None in terms else sum(terms)
+    return _sum(*maps, squares, products)
 
 
 @multiply_adds.register
@@ -164,7 +192,7 @@ def _(layer: CCPConv2D, inputs, outputs):
         _times(layer.products_an_output(n) + (n > 1), graphs.size(shape[1:]))
         for n, shape in zip(orders, shapes, strict=True)
     ]
-    return None if None in terms else sum(terms)
+    return _sum(*terms)
 
 
 @multiply_adds.register
@@ -174,8 +202,16 @@ def _(layer: ProdPoly, inputs, outputs):
         after = polynomial.compute_output_shape((None, *shape))[1:]
         terms.append(multiply_adds(polynomial, [shape], [after]))
         shape = after
-    return None if None in terms else sum(terms)
+    return _sum(*terms)
 
 
 def _times(number, size):
-    return None if size is None else number * size
+    """Returns a product, `None` where a factor is not known."""
+    if number == 0:
+        return 0
+    return None if None in (number, size) else number * size
+
+
+def _sum(*terms):
+    """Returns a sum, `None` where a term is not known."""
+    return None if None in terms else sum(terms)

@@ -2,11 +2,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras import ops
 
 from keras_polynets.analysis import graphs
 from keras_polynets.analysis import work
 from keras_polynets.layers import QuadraticConv2D
 from keras_polynets.layers import QuadraticDense
+from keras_polynets.layers import square
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,9 @@ from keras_polynets.layers import QuadraticDense
         (layers.BatchNormalization(), (5,), 0),
         (layers.Embedding(9, 3), (5,), 0),
         (layers.LSTM(3), (5, 2), None),
+        (layers.Activation(square), (3, 5), 15),
+        (layers.Dense(5, activation=square), (4,), 20 + 5),
+        (layers.Activation("relu"), (3, 5), 0),
         (QuadraticDense(5), (4,), 3 * 20 + 5 + 4),
         (QuadraticDense(5, neuron="compact"), (4,), 2 * 20 + 4),
         (QuadraticDense(5, neuron="type3"), (4,), 20 + 5),
@@ -57,6 +62,27 @@ def test_hadamard_products_and_shared_layers():
     assert found["product"] == 8 and found["sum"] == 0
     assert found["inner/shared"] == 32 and "shared" not in found
     assert work.total(found) == 44
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        (ops.square, 6),
+        # How often these multiply is not known here.
+        (lambda x: x**2, None),
+        (lambda x: ops.einsum("bij,bik->bjk", x, x), None),
+        (lambda x: ops.matmul(x, ops.swapaxes(x, 1, 2)), 3 * 4),
+        (layers.Dot(2), 3 * 4),
+        (layers.Dot((-2, 1)), 2 * 9),
+        (lambda x: x * 2.0, 0),
+    ],
+)
+def test_operations_that_multiply(operation, expected):
+    inputs = keras.Input((2, 3))
+    is_dot = isinstance(operation, layers.Dot)
+    outputs = operation([inputs, inputs] if is_dot else inputs)
+    found = work.work_by_layer(keras.Model(inputs, outputs)).values()
+    assert [w for w in found if w != 0] == [expected] * (expected != 0)
 
 
 def test_calls_have_the_sizes_that_are_given():
