@@ -84,7 +84,7 @@ def _read(path):
         if is_list(name):
             lists[parts[-1]] = set(content.decode("utf-8").split())
             continue
-        wave, rate = wav.decode_wav(content, f"{name} in {path}")
+        wave, rate = wav.decode_recording(content, f"{name} in {path}")
         if NOISE in parts:
             noise.append(wav.resampled(wave[np.newaxis], rate)[0])
             continue

@@ -81,7 +81,7 @@ class SpeechCommands35(tfds.core.GeneratorBasedBuilder):
             return split_of.get(name) == split
 
         for name, content in files_of(path, is_wanted):
-            wave, rate = wav.decode_wav(content, f"{name} in {path}")
+            wave, rate = wav.decode_recording(content, f"{name} in {path}")
             key = speech.word_and_file(name)
             yield (
                 key,

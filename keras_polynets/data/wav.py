@@ -7,10 +7,13 @@ import warnings
 import numpy as np
 
 from keras_polynets.layers.resampling import Resample
+from keras_polynets.layers.resampling import check_rates
 
 # What the models of the zoo for speech take.
 RATE = 16_000
 SECONDS = 1.0
+# Below it a head is damaged: telephones have 8,000.
+LEAST_RATE = 1_000
 # Clips that are resampled at once.
 _BLOCK = 256
 
@@ -91,6 +94,25 @@ def decode_wav(content, where):
     if samples.ndim == 2:
         samples = np.rint(samples.mean(axis=1)).astype("int16")
     return samples, int(rate)
+
+
+def decode_recording(content, where):
+    """Does the work of `decode_wav` for a recording that goes to `RATE`.
+
+    Raises:
+        ValueError: Also if its rate cannot be converted.
+    """
+    wave, rate = decode_wav(content, where)
+    if rate < LEAST_RATE:
+        raise ValueError(
+            f"{where} has a rate of {rate} samples a second. Expected at least "
+            f"{LEAST_RATE:,}. Remove it or record it again."
+        )
+    try:
+        check_rates(rate, RATE)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be converted. {error}") from None
+    return wave, rate
 
 
 def _check_whole(content, where):

@@ -41,10 +41,11 @@ class LogMelSpectrogram(keras.layers.Layer):
 
     Input shape:
         `(batch_size, samples)`, integers of 16 bits as they are stored, or
-        floats in -1 to 1.
+        floats in -1 to 1; or `(samples,)`, a single wave.
 
     Output shape:
-        `(batch_size, num_mel_bins, 1 + num_samples // sequence_stride, 1)`.
+        `(batch_size, num_mel_bins, 1 + num_samples // sequence_stride, 1)`,
+        without the first axis for a single wave.
 
     Raises:
         ValueError: If a size or rate is not a positive integer, the range is
@@ -108,6 +109,12 @@ class LogMelSpectrogram(keras.layers.Layer):
         self.built = True
 
     def call(self, waves):
+        waves = ops.convert_to_tensor(waves)
+        if len(waves.shape) == 1:
+            return self._spectrograms(waves[None])[0]
+        return self._spectrograms(waves)
+
+    def _spectrograms(self, waves):
         waves = as_float_waves(waves, working_dtype(self.compute_dtype))
         length = self._input_length()
         waves = ops.pad(waves, ((0, 0), (0, length)))[:, :length]
@@ -129,7 +136,7 @@ class LogMelSpectrogram(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         moments = 1 + self.num_samples // self.sequence_stride
-        return (input_shape[0], self.num_mel_bins, moments, 1)
+        return (*input_shape[:-1], self.num_mel_bins, moments, 1)
 
     def get_config(self):
         return {

@@ -26,13 +26,15 @@ def as_float_waves(waves, dtype="float32"):
         dtype: The dtype of the result.
 
     Raises:
-        ValueError: If the waves have not two axes.
+        ValueError: If the waves have not two axes, or no samples.
     """
     waves = ops.convert_to_tensor(waves)
-    if len(waves.shape) != 2:
+    if len(waves.shape) != 2 or waves.shape[1] == 0:
         raise ValueError(
             "Expected wave forms of one channel, of shape (batch_size, "
-            f"samples). Received: shape {tuple(waves.shape)}"
+            "samples), with at least one sample. Average the channels of "
+            "others, and give a single wave a batch axis, `wave[None]`. "
+            f"Received: shape {tuple(waves.shape)}"
         )
     stored = keras.backend.standardize_dtype(waves.dtype)
     scale = 1.0 if "float" in stored else 1 / 32768
@@ -80,14 +82,9 @@ class Resample(keras.layers.Layer):
         check_positive_integer("output_rate", output_rate)
         self.input_rate = input_rate
         self.output_rate = output_rate
+        check_rates(input_rate, output_rate)
         common = math.gcd(input_rate, output_rate)
         self._up, self._down = output_rate // common, input_rate // common
-        if _table_size(self._up, self._down) > LARGEST_TABLE:
-            raise ValueError(
-                f"The rates {input_rate:,} and {output_rate:,} have too small "
-                f"a common measure ({common}) to convert one into the other "
-                "here. Convert the files with a program for audio first."
-            )
 
     def call(self, waves):
         dtype = working_dtype(self.compute_dtype)
@@ -134,6 +131,17 @@ class Resample(keras.layers.Layer):
             "input_rate": self.input_rate,
             "output_rate": self.output_rate,
         }
+
+
+def check_rates(input_rate, output_rate):
+    """Raises a `ValueError` if one rate cannot be converted into the other."""
+    common = math.gcd(input_rate, output_rate)
+    if _table_size(output_rate // common, input_rate // common) > LARGEST_TABLE:
+        raise ValueError(
+            f"The rates {input_rate:,} and {output_rate:,} have too small "
+            f"a common measure ({common}) to convert one into the other "
+            "here. Convert the files with a program for audio first."
+        )
 
 
 def _half_length(up, down):

@@ -167,6 +167,16 @@ BAD = {
         {},
         r"yes/d4_nohash_0.wav in .* is not audio in the wav format",
     ),
+    "a rate without a common measure": (
+        speech_commands({"yes/d4_nohash_0.wav": recording(1, rate=44_101)}),
+        {},
+        "yes/d4_nohash_0.wav in .* cannot be converted. The rates 44,101 and",
+    ),
+    "a rate that cannot be": (
+        speech_commands({"yes/d4_nohash_0.wav": recording(1, rate=1)}),
+        {},
+        "yes/d4_nohash_0.wav in .* has a rate of 1 samples a second",
+    ),
     "no layout": (
         {"some/where/x.wav": recording(1)},
         {},

@@ -109,10 +109,21 @@ def test_tf_data_maps_it():
     np.testing.assert_allclose(found, spectrograms(WAVES), atol=1e-5)
 
 
+def test_a_single_wave():
+    layer = LogMelSpectrogram(8, 4000, 4000, fft_length=256)
+    waves = np.random.default_rng(0).normal(size=(2, 4000)).astype("float32")
+    both = ops.convert_to_numpy(layer(waves))
+    one = ops.convert_to_numpy(layer(waves[1]))
+    np.testing.assert_allclose(one, both[1], atol=1e-5)
+    assert layer.compute_output_shape((4000,)) == one.shape
+    with pytest.raises(ValueError, match="at least one sample"):
+        layer(waves[:, :0])
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`num_mel_bins` must be an integer"):
         LogMelSpectrogram(num_mel_bins=0)
     with pytest.raises(ValueError, match=r"low < high.*\(1, 1\)"):
         LogMelSpectrogram(output_range=(1, 1))
-    with pytest.raises(ValueError, match=r"\(batch_size, samples\).*\(9,\)"):
-        LogMelSpectrogram()(np.zeros(9, "int16"))
+    with pytest.raises(ValueError, match=r"\(batch_size, sam.*\(1, 9, 2\)"):
+        LogMelSpectrogram()(np.zeros((1, 9, 2), "int16"))
