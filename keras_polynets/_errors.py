@@ -40,6 +40,25 @@ def unknown_name(kind, name, known):
     return ValueError(f"Unknown {kind} {name!r}. {hint}")
 
 
+def activation_of(name, value):
+    """Returns the function that an argument stands for.
+
+    Args:
+        name: The name of the argument.
+        value: What was received for it: a name, a function or `None`.
+
+    Raises:
+        ValueError: If there is no such activation.
+    """
+    try:
+        return keras.activations.get(value)
+    except (TypeError, ValueError):
+        no_names = ("get", "serialize", "deserialize")
+        known = set(dir(keras.activations)).difference(no_names)
+        known = [n for n in known if not n.startswith("_")]
+        raise unknown_name(name, value, known) from None
+
+
 def positive_integers(name, value, example, optional=()):
     """Returns an argument that holds several numbers as a tuple.
 

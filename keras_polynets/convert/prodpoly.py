@@ -17,6 +17,7 @@ from keras_polynets.convert.shortcuts import branch_and_shortcut
 from keras_polynets.convert.shortcuts import is_sum
 from keras_polynets.layers.dense_polynomial import hadamard_policy
 from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.models.product_activations import check_product_activation
 
 OPERAND_MAPS = (None, "conv", "factorized")
 _CONVOLUTIONS = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
@@ -58,7 +59,8 @@ def to_prodpoly(model, operand_map="factorized", product_activation=None):
             at 0.
         product_activation: The activation `t`, or `None`. The papers take
             `"tanh"` for ImageNet; a network without activation functions
-            stays a polynomial with `None`.
+            stays a polynomial with `None`. Behind a map it must be 0 at 0 and
+            have a slope there, as `"tanh"` has and `"relu"` has not.
 
     Returns:
         The new model. Its attribute `conversion_report` is a
@@ -68,7 +70,8 @@ def to_prodpoly(model, operand_map="factorized", product_activation=None):
 
     Raises:
         ValueError: If the model has no residual sum, for an unknown
-            `operand_map`, for a subclassed model or one that is not built, or
+            `operand_map`, for a `product_activation` that is unknown or
+            unfit, for a subclassed model or one that is not built, or
             if a layer cannot be copied as its config does not describe it.
 
     Example:
@@ -87,6 +90,7 @@ def to_prodpoly(model, operand_map="factorized", product_activation=None):
     """
     if operand_map not in OPERAND_MAPS:
         raise unknown_name("operand_map", operand_map, OPERAND_MAPS)
+    check_product_activation(product_activation, operand_map is not None)
     graphs.check_graph(model)
     terms = _SecondOrder(model, operand_map, product_activation)
     rewritten = rewrite(model, lambda path, layer: None, terms)

@@ -47,7 +47,10 @@ def branch_and_shortcut(terms):
     if not all(isinstance(x, keras.KerasTensor) for x in terms):
         raise NoShortcut("it adds a constant")
     if len(terms) != 2:
-        raise NoShortcut(f"it adds {len(terms)} tensors")
+        has_it = "; with its second-order term it has three"
+        raise NoShortcut(
+            f"it adds {len(terms)} tensors{has_it if len(terms) == 3 else ''}"
+        )
     shapes = [tuple(x.shape) for x in terms]
     if shapes[0] != shapes[1]:
         raise NoShortcut(f"it adds tensors of the shapes {shapes}")

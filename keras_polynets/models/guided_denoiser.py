@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import activations
 
+from keras_polynets._errors import activation_of
 from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers import BatchNormalization
@@ -84,7 +85,7 @@ class GuidedDenoiser(Denoiser):
             check_positive_integer("filters", count)
         _check_size(input_shape, filters)
         policy = keras.dtype_policies.get(dtype)
-        activation = activations.get(activation)
+        activation = activation_of("activation", activation)
 
         def level(x, filters, name, stride=1):
             for i in range(1, blocks + 1):

@@ -3,6 +3,7 @@
 import keras
 from keras import activations
 
+from keras_polynets._errors import activation_of
 from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.layers import QuadraticConv2D
@@ -91,8 +92,10 @@ class DenoisingAutoencoder(Denoiser):
         input_shape = check_input_shape(input_shape)
         _check_size(input_shape, kernel_size)
         policy = keras.dtype_policies.get(dtype)
-        activation = activations.get(activation)
-        output_activation = activations.get(output_activation)
+        activation = activation_of("activation", activation)
+        output_activation = activation_of(
+            "output_activation", output_activation
+        )
 
         def convolve(x, filters, name, bottleneck, mode="fan_in", scale=2.0):
             return _convolution(neuron, transposed=mode == "fan_out")(

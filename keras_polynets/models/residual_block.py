@@ -131,6 +131,12 @@ class ResidualBlock:
         outputs = keras.layers.Add(dtype=self.policy, name=last)(terms)
         return self.activate(outputs, name)
 
+    @property
+    def operand_starts_at_zero(self):
+        """Whether the map of an operand is zero before training."""
+        maps = self.operand_map is not None and self.product_map != "all"
+        return self.order > 1 and maps and self._zero_map is not None
+
     def initializer(self, part):
         """Returns a fresh initializer for `"stem"`, `"block"` or `"head"`."""
         return INITIALIZATIONS[self.initialization][part]()

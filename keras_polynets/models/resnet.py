@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_polynets._errors import activation_of
 from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import positive_integers
@@ -15,6 +16,7 @@ from keras_polynets.layers.preprocessing import CaffePreprocessing
 from keras_polynets.models import residual_block
 from keras_polynets.models import spoken
 from keras_polynets.models.conv_polynomial_net import POOLINGS
+from keras_polynets.models.product_activations import check_product_activation
 from keras_polynets.models.residual_block import ResidualBlock
 from keras_polynets.models.zoo_model import ZooModel
 from keras_polynets.models.zoo_model import float32_logits
@@ -100,6 +102,8 @@ class ResNet(ZooModel):
             every block, `"identity"` for one in the blocks whose shortcut is
             the identity.
         product_activation: The activation `t`, such as `"tanh"`, or `None`.
+            Where the map of the operand starts at zero, it must be 0 at 0 and
+            have a slope there.
         product_normalization: The normalisation `N`: `None`, `"batch"`, or
             `"instance"` without parameters. The mean of an instance-normalised
             map is 0: with `activation=None` such products of the last block
@@ -210,6 +214,9 @@ class ResNet(ZooModel):
         names = {field.name for field in dataclasses.fields(ResidualBlock)}
         block = ResidualBlock(
             policy=policy, **{k: v for k, v in config.items() if k in names}
+        )
+        check_product_activation(
+            block.product_activation, block.operand_starts_at_zero
         )
         inputs = keras.Input(
             input_shape, dtype=policy.variable_dtype, name="images"
@@ -332,6 +339,7 @@ def _check(config, kwargs):
             "only: this needs an order of at least 2, and rezero=False. "
             f"Received: order={config['order']}, rezero={config['rezero']}"
         )
+    activation_of("activation", config["activation"])
     _check_shapes(config, kwargs)
 
 

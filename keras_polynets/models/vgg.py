@@ -3,6 +3,7 @@
 import keras
 from keras import activations
 
+from keras_polynets._errors import activation_of
 from keras_polynets._errors import check_input_shape
 from keras_polynets._errors import check_positive_integer
 from keras_polynets._errors import unknown_name
@@ -89,7 +90,7 @@ class VGG(ZooModel):
         input_shape = check_input_shape(input_shape)
         _check(input_shape, classes, layout, pooling)
         policy = keras.dtype_policies.get(dtype)
-        activation = activations.get(activation)
+        activation = activation_of("activation", activation)
         inputs = keras.Input(
             input_shape, dtype=policy.variable_dtype, name="images"
         )

@@ -72,6 +72,14 @@ def test_the_maps(operand_map, activation):
     check_all_move(model, new, 3)
 
 
+def test_a_gate_takes_any_activation():
+    model = residual()
+    new = convert_and_check(
+        model, operand_map=None, product_activation="sigmoid"
+    )
+    check_all_move(model, new, 3)
+
+
 @pytest.mark.parametrize("kind", ["conv", "factorized", None])
 def test_the_formula(kind):
     """s + F + tanh(F * X s), where F is the branch and s the shortcut."""
@@ -289,10 +297,20 @@ def test_what_cannot_be_converted():
         "of two tensors."
     )
     once = convert.to_prodpoly(residual())
-    with pytest.raises(ValueError, match=r"block1_sum \(it adds 3 tensors\)"):
+    with pytest.raises(
+        ValueError, match=r"block1_sum \(it adds 3 tensors; with its second-o"
+    ):
         convert.to_prodpoly(once)
     with pytest.raises(ValueError, match="Unknown operand_map 'convolution'"):
         convert.to_prodpoly(residual(), operand_map="convolution")
+
+    for activation, message in (
+        ("sigmoid", "must be 0 at 0 .*'sigmoid', which is 0.5 at 0"),
+        ("relu", "slope on both sides .* with slopes of 0 and 1"),
+        ("tahn", "Unknown product_activation 'tahn'. Did you mean 'tanh'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert.to_prodpoly(residual(), product_activation=activation)
 
     class Own(keras.Model):
         def call(self, x):

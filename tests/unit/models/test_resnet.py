@@ -400,6 +400,19 @@ def test_the_kernels_are_drawn_as_the_papers_do():
         ({"operand_map": True}, "Unknown operand_map True"),
         ({"neuron": "ful"}, "Unknown neuron 'ful'. Did you mean 'full'"),
         ({"add_residual": False}, "needs an order of at least 2"),
+        ({"activation": "rleu"}, "Unknown activation 'rleu'. Did you mean"),
+        (
+            {"product_activation": "tahn"},
+            "Unknown product_activation 'tahn'. Did you mean 'tanh'",
+        ),
+        (
+            {
+                "order": 2,
+                "operand_map": "conv",
+                "product_activation": "sigmoid",
+            },
+            "`product_activation` must be 0 at 0",
+        ),
         (
             {"preprocessing": "caffe", "input_range": (0, 1)},
             "'caffe' fixes the input range",
