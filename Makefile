@@ -33,6 +33,8 @@ format: .venv/.development
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(BIN)/python -m pytest -n $(JOBS) \
+		-m "not slow" tests/conformance/test_layers.py
 
 test-all: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
