@@ -202,8 +202,10 @@ def of_operation(operation, args, kwargs):
         return 2 * first
     if name == "Power":
         return first * _exponent(args[1])
-    if name == "Cast" and "float" in str(operation.dtype):
-        return first
+    if name in ("Cast", "ConvertToTensor"):
+        if "float" in str(operation.dtype or "float32"):
+            return first
+        raise Obstacle(f"it rounds to {operation.dtype}")
     if name in AFFINE_OPERATIONS:
         if any(others):
             raise Obstacle(

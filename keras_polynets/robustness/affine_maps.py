@@ -122,7 +122,8 @@ def _(layer, parts=1):
             f"Convolution {layer.name!r} of {layer.groups} groups cannot be "
             "split into the maps of several orders."
         )
-    shape = layer.get_build_config()["input_shape"][1:]
+    norms.check_one_shape(layer)
+    shape = norms.example_shape(layer)
     return [
         _convolution(layer, kernel, bias, shape)
         for kernel, bias in zip(kernels, biases, strict=True)

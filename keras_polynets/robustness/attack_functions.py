@@ -168,7 +168,9 @@ class Functions:
         self._batch = tf.TensorSpec((None, *images.shape[1:]), "float32")
         self._made = {}
         self.predict = tf.function(logits, input_signature=[self._batch])
-        outputs = self.predict(images).numpy()
+        # A batch without images says nothing of the outputs.
+        known = images if len(images) else np.zeros((1, *images.shape[1:]))
+        outputs = self.predict(known.astype("float32")).numpy()
         check_logits(model, outputs)
         self.classes = outputs.shape[1]
 
@@ -259,11 +261,7 @@ def check_logits(model, outputs):
             f"{model.name!r}."
         )
     sums = outputs.sum(axis=1)
-    if (
-        len(outputs)
-        and np.all(outputs >= 0)
-        and np.allclose(sums, 1, atol=1e-2)
-    ):
+    if np.all(outputs >= 0) and np.allclose(sums, 1, atol=1e-2):
         raise ValueError(
             f"Model {model.name!r} yields probabilities (softmax), which mask "
             "the gradients. Attack its logits: build it with "

@@ -10,12 +10,15 @@ import numpy as np
 from keras_polynets import layers
 from keras_polynets._errors import check_layer
 from keras_polynets._errors import unknown_name
-from keras_polynets.analysis import degree
+from keras_polynets.analysis import graphs
 from keras_polynets.layers import recursions
 from keras_polynets.robustness import affine_maps
+from keras_polynets.robustness import chains
+from keras_polynets.robustness import linear_extents
 from keras_polynets.robustness import norms
 from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness import theorems
+from keras_polynets.robustness.enclosures import IDLE
 from keras_polynets.robustness.enclosures import enclose
 from keras_polynets.robustness.extents import Extent
 from keras_polynets.robustness.extents import constant
@@ -23,12 +26,6 @@ from keras_polynets.robustness.extents import constant
 FORMS = ("auto", "theorem", "recursion")
 
 _POLYNOMIAL = "Bounds exist for polynomial networks without activations."
-_LOCAL = (
-    "Around images there is a bound of models with it: "
-    "`keras_polynets.robustness.local_lipschitz_bound`, and "
-    "`certified_accuracy`."
-)
-
 ISOMETRIES = (
     keras.layers.InputLayer
     | keras.layers.Flatten
@@ -73,10 +70,10 @@ def lipschitz_bound(model, p=np.inf, radius=None, form="auto"):
     Args:
         model: A built functional or sequential model whose layers form a
             chain, or a layer. Known are `CCP`, `NCP`, `NCPSkip`, `CCPConv2D`,
-            `ProdPoly`, `Dense` and convolutions without activation, average
-            poolings, `Rescaling`, `Flatten`, `Reshape`, `Permute`, `Identity`
-            and `Dropout`. Other layers are taught by
-            `keras_polynets.robustness.propagate.register`.
+            `ProdPoly`, quadratic layers, and the linear layers of Keras and of
+            this package, such as `Dense`, convolutions, average poolings and
+            `BatchNormalization`, all of them without activation. Other layers
+            are taught by `keras_polynets.robustness.propagate.register`.
         p: 1, 2 or `float("inf")`, the order of the norm in inputs and outputs.
         radius: Positive float: the set is `||z||_p <= radius`, in the model's
             input units. By default the set is the model's valid range,
@@ -118,6 +115,8 @@ def input_region(model, p, radius):
         radius: The radius of the set, or `None` for the valid range.
     """
     check_layer(model)
+    if graphs.is_graph(model) or not isinstance(model, keras.Model):
+        norms.check_call(model, propagate)
     if radius is None and getattr(model, "input_range", None) is not None:
         peak = max(float(np.max(np.abs(side))) for side in model.input_range)
         size = math.prod(fixed(model.input_shape[1:], p, model))
@@ -176,14 +175,26 @@ def propagate(layer, extent, p, form):
     ... def _(layer: keras.layers.ReLU, extent, p, form):
     ...     return extent
     """
+    if type(layer) in IDLE:
+        return extent
+    if linear_extents.is_linear(layer):
+        return _linear(layer, extent, p, form)
     name = type(layer).__name__
     is_enclosed = enclose.dispatch(type(layer)) is not enclose.dispatch(object)
     raise NotImplementedError(
         f"There is no rule for the Lipschitz constant of {layer.name!r}, a "
-        f"{name}, over a whole set. {_LOCAL if is_enclosed else _POLYNOMIAL} "
+        f"{name}, over a whole set. "
+        f"{chains.LOCAL if is_enclosed else _POLYNOMIAL} "
         "Bound the layers before and behind it one by one, or register a rule "
         f"with `keras_polynets.robustness.propagate.register({name})`."
     )
+
+
+@propagate.register(linear_extents.LINEAR)
+def _linear(layer, extent, p, form):
+    if hasattr(layer, "activation"):
+        check_no_activation(layer)
+    return linear_extents.linear_extent(layer, extent, p)
 
 
 @propagate.register(ISOMETRIES)
@@ -234,15 +245,38 @@ def _(layer, extent, p, form):
 
 
 @propagate.register
+def _(layer: layers.QuadraticLayer, extent, p, form):
+    norms.check_one_shape(layer)
+    maps = {}
+    for role, branch in layer.branches().items():
+        inputs = extent * extent if role == "power" else extent
+        maps[role] = propagate(branch, inputs, p, form)
+        if layer.branch_normalization:
+            normalization = getattr(layer, f"{role}_normalization")
+            maps[role] = propagate(normalization, maps[role], p, form)
+    outputs = layer._neuron.combine(maps)
+    if layer.bias is not None:
+        shape = layer.compute_output_shape((None, *norms.example_shape(layer)))
+        units = layer.bias.shape[0]
+        times = math.prod(fixed(shape[1:], p, layer)) // units or 1
+        bias = constant(norms.values(layer.bias), p).repeated(times, p)
+        outputs = outputs + bias
+    if layer.activation is layers.square:
+        return outputs * outputs
+    check_no_activation(layer)
+    return outputs
+
+
+@propagate.register
 def _(layer: layers.ProdPoly, extent, p, form):
-    for polynomial in layer.polynomials:
+    for polynomial in chains.polynomials(layer, propagate):
         extent = propagate(polynomial, extent, p, form)
     return extent
 
 
 @propagate.register
 def _(model: keras.Model, extent, p, form):
-    for operation in chain(model):
+    for operation in chains.chain(model, propagate):
         extent = propagate(operation, extent, p, form)
     return extent
 
@@ -298,70 +332,4 @@ def positions(layer, p):
     """
     if p == np.inf or isinstance(layer, norms.CONVOLUTIONS | layers.CCPConv2D):
         return 1
-    shape = layer.get_build_config()["input_shape"]
-    return math.prod(fixed(shape[1:-1], p, layer))
-
-
-def chain(model):
-    """Returns the operations of a model, in order, if they form a chain.
-
-    Args:
-        model: A built functional or sequential model.
-
-    Raises:
-        NotPolynomialError: If its graph branches and has activations; a
-            `ValueError`.
-        ValueError: If the model is subclassed or not built, or if its graph
-            branches.
-    """
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            raise ValueError(
-                f"Model {model.name!r} has no weights yet. Build it first: "
-                "call it once, or start it with `keras.Input(shape)`."
-            )
-        return model.layers
-    nodes_by_depth = getattr(model, "_nodes_by_depth", None)
-    if nodes_by_depth is None:
-        raise ValueError(
-            f"Model {model.name!r} is a subclassed model, whose graph is not "
-            "known. Bound its layers one by one, or register a rule with "
-            "`keras_polynets.robustness.propagate.register("
-            f"{type(model).__name__})`."
-        )
-    operations = []
-    for _, nodes in sorted(nodes_by_depth.items(), reverse=True):
-        inputs = [
-            len(node.input_tensors) for node in nodes if not node.is_input
-        ]
-        if len(nodes) > 1 or inputs not in ([], [1]):
-            # No layer with a rule would help a network with activations.
-            degree.polynomial_degree(model)
-            names = ", ".join(repr(node.operation.name) for node in nodes)
-            raise ValueError(
-                f"Model {model.name!r} is not a chain of layers: it branches "
-                f"at {names}. {_LOCAL} Or write the branches as one layer and "
-                "register a rule for it with "
-                "`keras_polynets.robustness.propagate.register`."
-            )
-        operations.append(nodes[0].operation)
-    return operations
-
-
-def leaves(model):
-    """Yields the layers of a chain, those inside of models and products too.
-
-    Args:
-        model: A built model, or a layer, which is its own leaf.
-
-    Raises:
-        ValueError: As `chain`.
-    """
-    if isinstance(model, keras.Model):
-        for operation in chain(model):
-            yield from leaves(operation)
-    elif isinstance(model, layers.ProdPoly):
-        for polynomial in model.polynomials:
-            yield from leaves(polynomial)
-    else:
-        yield model
+    return math.prod(fixed(norms.example_shape(layer)[:-1], p, layer))

@@ -212,10 +212,20 @@ class Certifier:
                 f"images of dtype {np.asarray(images).dtype}. Call "
                 "model.preprocessor first."
             )
-        x = inputs.as_images(self._model, images, self._low, self._high)
+        # Models of other dtypes take what is rounded to float32.
+        exact = self._network.dtype == "float64"
+        x = inputs.as_images(
+            self._model,
+            images,
+            self._low,
+            self._high,
+            "float64" if exact else "float32",
+        ).astype("float64")
         low, high = (np.float64(side) for side in (self._low, self._high))
-        x = x.astype("float64")
-        return x, np.maximum(x - epsilon, low), np.minimum(x + epsilon, high)
+        ends = x - epsilon, x + epsilon
+        if exact and epsilon > 0:
+            ends = np.nextafter(ends[0], -np.inf), np.nextafter(ends[1], np.inf)
+        return x, np.maximum(ends[0], low), np.minimum(ends[1], high)
 
 
 def check_epsilon(epsilon):

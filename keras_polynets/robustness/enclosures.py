@@ -17,6 +17,7 @@ from keras_polynets.robustness import floats
 from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
+from keras_polynets.robustness import norms
 
 # They change nothing in inference, but for the dtype.
 IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
@@ -70,6 +71,18 @@ def enclose(layer, x, affine):
     )
 
 
+def enclosed(layer, x, affine):
+    """Encloses what a layer yields, if the rule for its class is its own.
+
+    Args:
+        layer: See `enclose`.
+        x: See `enclose`.
+        affine: See `enclose`.
+    """
+    norms.check_call(layer, enclose)
+    return enclose(layer, x, affine)
+
+
 def _activated(layer, x):
     activation = getattr(layer, "activation", None)
     degree = after_activation(activation, 1)
@@ -107,7 +120,7 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.SpectralNormalization)
 def _(layer, x, affine):
-    return enclose(layer.layer, x, affine)
+    return enclosed(layer.layer, x, affine)
 
 
 @enclose.register(keras.layers.Add)
@@ -144,7 +157,9 @@ def _cast(layer, enclosures):
 @enclose.register(layers.CCP | layers.NCP)
 def _(layer, x, affine):
     factors = _factors(layer, x, affine)
-    return _through(layer.output_map, hidden(layer, factors, affine), affine)
+    x = _through(layer.output_map, hidden(layer, factors, affine), affine)
+    # Half precision multiplies in single precision.
+    return _cast(layer, [x])[0]
 
 
 def hidden(layer, factors, affine):
@@ -158,7 +173,7 @@ def hidden(layer, factors, affine):
     if isinstance(layer, layers.CCP):
         return recursions.ccp(factors)
     first, *rest = layer.state_maps
-    constant = layer_maps.norms.values(first.kernel)[0]
+    constant = norms.values(first.kernel)[0]
     skips = None
     if isinstance(layer, layers.NCPSkip):
         skips = [
@@ -185,15 +200,16 @@ def _(layer: layers.CCPConv2D, x, affine):
         pooled(factor, layer.poolings(n))
         for n, factor in enumerate(_factors(layer, x, affine, terms), start=1)
     ]
-    return recursions.ccp(
+    x = recursions.ccp(
         factors, between=lambda n, y: pooled(y, n in layer.pool_after)
     )
+    return _cast(layer, [x])[0]
 
 
 @enclose.register
 def _(layer: layers.ProdPoly, x, affine):
     for polynomial in layer.polynomials:
-        x = enclose(polynomial, x, affine)
+        x = enclosed(polynomial, x, affine)
     return x
 
 
@@ -212,7 +228,7 @@ def _(layer: layers.QuadraticLayer, x, affine):
         sizes = [1] * len(outputs.shape)
         first = getattr(layer, "data_format", None) == "channels_first"
         sizes[0 if first else -1] = -1
-        bias = layer_maps.norms.values(layer.bias).reshape(sizes)
+        bias = norms.values(layer.bias).reshape(sizes)
         outputs = outputs + bias
     return _activated(layer, outputs)
 

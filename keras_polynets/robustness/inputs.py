@@ -10,14 +10,15 @@ import numpy as np
 RANGE_TOLERANCE = 1e-5
 
 
-def as_images(model, images, low, high):
-    """Returns images as a float32 array within the valid range, checked.
+def as_images(model, images, low, high, dtype="float32"):
+    """Returns images as an array within the valid range, checked.
 
     Args:
         model: The model that takes them.
         images: Array or tensor of floats.
         low: The lower end of the valid range.
         high: The upper end.
+        dtype: The dtype of the array.
     """
     x = np.asarray(images)
     if x.dtype.kind in "biu":
@@ -31,7 +32,7 @@ def as_images(model, images, low, high):
             f"Images must have the model's input shape {expected}. Received: "
             f"shape {x.shape}"
         )
-    x = x.astype("float32")
+    x = x.astype(dtype)
     check_range(x, low, high)
     return np.clip(x, low, high)
 
@@ -114,7 +115,8 @@ def as_labels(labels, count, classes):
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(
-            f"Labels must be integers. Received: dtype {labels.dtype}"
+            f"Labels must be integers: `labels.astype('int32')`. Received: "
+            f"dtype {labels.dtype}"
         )
     if np.any((labels < 0) | (labels >= classes)):
         raise ValueError(

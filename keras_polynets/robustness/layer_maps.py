@@ -204,8 +204,13 @@ def _(layer: keras.layers.BatchNormalization, shape):
 
 @affine.register
 def _(layer: keras.layers.Rescaling, shape):
-    linear = linear_maps.Scale(np.asarray(layer.scale, "float64"), shape)
-    return Affine(linear, np.asarray(layer.offset, "float64"))
+    scale, offset = (
+        np.asarray(x, "float64") for x in (layer.scale, layer.offset)
+    )
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        # As Keras does, which leaves the offset as it is.
+        scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
+    return Affine(linear_maps.Scale(scale, shape), offset)
 
 
 @affine.register
@@ -274,6 +279,12 @@ def gather(function, shape, name=None):
     # Two examples, which have no number in common.
     outputs = function(np.concatenate([numbers, -numbers]))
     outputs = keras.ops.convert_to_numpy(outputs)
+    if outputs.dtype != "float32":
+        raise NotImplementedError(
+            f"{name or function} makes {outputs.dtype} of float32. Rounding to "
+            "a dtype that an operation names has no bound here: give the "
+            "layers the dtype instead."
+        )
     indices = outputs[:1].astype("int64")
     expected = np.concatenate([indices, -indices])
     if not np.array_equal(outputs, expected) or indices.min(initial=0) < 0:
@@ -297,33 +308,64 @@ def _bias(layer):
 
 def _by_columns(layer, shape):
     """Returns the affine map of a layer that is run on each unit vector."""
-    size = math.prod(shape)
+    name = f"Layer {layer.name!r}, a {type(layer).__name__}"
     outputs = layer.compute_output_shape((None, *shape))[1:]
-    if size * math.prod(outputs) > MATRIX_LIMIT:
-        raise NotImplementedError(
-            f"Layer {layer.name!r}, a {type(layer).__name__}, has no rule of "
-            f"its own, and its matrix of {size:,} × {math.prod(outputs):,} "
-            f"numbers is too large: the limit is {MATRIX_LIMIT:,}. Use smaller "
-            "inputs, or layers such as `Conv2D`, `Dense` and "
-            "`AveragePooling2D`."
-        )
+    _check_size(name, shape, outputs)
     norms.check_built(layer)
     for variable in layer.weights:
         norms.values(variable)
     exact = _exact(layer, "float64")
     exact.build((None, *shape))
     exact.set_weights(layer.get_weights())
+    if isinstance(exact, keras.layers.Normalization):
+        # What it computes with is made of its weights when it is built.
+        exact.finalize_state()
     if hasattr(exact, "activation"):
         exact.activation = keras.activations.linear
-    points = np.concatenate([np.zeros((1, size)), np.eye(size)])
-    values = keras.ops.convert_to_numpy(
-        exact(points.reshape(-1, *shape), training=False)
-    )
-    if values.dtype != "float64":
+    return _columns(functools.partial(exact, training=False), shape, name)
+
+
+def of_operation(operation, function, shape):
+    """Returns the affine map of an operation that sums components.
+
+    Args:
+        operation: The `keras.Operation`.
+        function: A callable of a batch of examples, the operation with its
+            further arguments.
+        shape: Tuple of integers, the shape of an example.
+
+    Raises:
+        NotImplementedError: If its matrix would be too large.
+    """
+    name = f"Operation {operation.name!r}, a {type(operation).__name__}"
+    example = keras.KerasTensor((None, *shape))
+    _check_size(name, shape, keras.ops.shape(function(example))[1:])
+    known = _columns(function, shape, name)
+    # The division of a mean is rounded as well.
+    return known.with_terms(math.prod(shape) + 1)
+
+
+def _check_size(name, shape, outputs):
+    size, count = math.prod(shape), math.prod(outputs)
+    if size * count > MATRIX_LIMIT:
         raise NotImplementedError(
-            f"Layer {layer.name!r}, a {type(layer).__name__}, has no rule of "
-            "its own, and its matrix needs float64. With JAX set "
-            "JAX_ENABLE_X64=1."
+            f"{name}, has no rule of its own, and its matrix of {size:,} × "
+            f"{count:,} numbers is too large: the limit is {MATRIX_LIMIT:,}. "
+            "Use smaller inputs, or layers such as `Conv2D`, `Dense` and "
+            "`AveragePooling2D`."
+        )
+
+
+def _columns(function, shape, name):
+    size = math.prod(shape)
+    points = np.concatenate([np.zeros((1, size)), np.eye(size)])
+    outputs = function(keras.ops.convert_to_tensor(points.reshape(-1, *shape)))
+    values = keras.ops.convert_to_numpy(outputs)
+    if values.dtype != "float64" or len(values) != size + 1:
+        raise NotImplementedError(
+            f"{name}, has no rule of its own, and its matrix needs float64 "
+            "and examples that do not meet. With JAX set JAX_ENABLE_X64=1."
         )
     matrix = (values[1:] - values[0]).reshape(size, -1).T
-    return Affine(linear_maps.Matrix(matrix, shape, outputs), values[0])
+    linear = linear_maps.Matrix(matrix, shape, values.shape[1:])
+    return Affine(linear, values[0])

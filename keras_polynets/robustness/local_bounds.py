@@ -95,8 +95,10 @@ def certified_accuracy(
         model: A built functional or sequential classifier that yields logits
             and is a polynomial of its input: convolutions, dense layers,
             poolings, batch normalisations, sums, products, `square` and the
-            layers of keras_polynets. Layers of your own are taught by
-            `keras_polynets.robustness.enclose.register`.
+            layers of keras_polynets. Separable convolutions, `Dot`,
+            `TimeDistributed` and operations such as `keras.ops.matmul` are
+            polynomials too, but not known here. They and layers of your own
+            are taught by `keras_polynets.robustness.enclose.register`.
         dataset: Tuple `(images, labels)` of arrays, or an iterable of such
             batches. Images as they are stored (integers) go through
             `model.preprocessor`; floats are taken to be in the model's input

@@ -15,14 +15,17 @@ from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import linear_parts
 from keras_polynets.robustness import taylor_forms
 from keras_polynets.robustness.enclosures import concatenated
-from keras_polynets.robustness.enclosures import enclose
+from keras_polynets.robustness.enclosures import enclosed
 from keras_polynets.robustness.intervals import Interval
 
 # Operations that copy components of their first argument.
 COPYING_OPERATIONS = set(
-    "BroadcastTo ConvertToTensor Copy ExpandDims Flip GetItem Moveaxis Ravel "
-    "Repeat Reshape Roll Rot90 Slice Squeeze Swapaxes Tile Transpose".split()
+    "BroadcastTo ConvertToTensor Copy ExpandDims Flip GetItem Moveaxis Pad "
+    "Ravel Repeat Reshape Roll Rot90 Slice Squeeze Swapaxes Tile "
+    "Transpose".split()
 )
+# Operations that sum some.
+SUMMING_OPERATIONS = {"Mean", "Sum"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +93,12 @@ class Network:
         if isinstance(model, keras.Model):
             graphs.check_graph(model)
         self.model = model
-        self._unit = floats.UNIT_ROUNDOFFS["float32"]
+        self.dtype = "float32"
         if isinstance(model, keras.Model):
-            dtype = model.inputs[0].dtype
-            self._unit = floats.roundoff_of(
-                dtype, f"Model {model.name!r} with inputs"
-            )
+            self.dtype = model.inputs[0].dtype
+        self._unit = floats.roundoff_of(
+            self.dtype, f"Model {model.name!r} with inputs"
+        )
         self.affine = Maps()
         self._shared = linear_parts.Shared()
 
@@ -130,14 +133,14 @@ class Network:
 
     def _run(self, x):
         if not isinstance(self.model, keras.Model):
-            return enclose(self.model, x, self.affine)
+            return enclosed(self.model, x, self.affine)
 
         def visit(path, operation, args, kwargs):
             if isinstance(operation, keras.Layer):
                 inputs = args[0]
                 if len(args) > 1 and _is_enclosure(args[1]):
                     inputs = list(args)
-                return enclose(operation, inputs, self.affine)
+                return enclosed(operation, inputs, self.affine)
             return of_operation(operation, args, kwargs)
 
         inputs = graphs.functional(self.model)._inputs_struct
@@ -169,22 +172,28 @@ def of_operation(operation, args, kwargs):
         return -x
     if name == "Square":
         return x * x
-    if name == "Power" and np.ndim(args[1]) == 0 and int(args[1]) == args[1]:
+    if name == "Power" and _is_whole(args[1]):
         return _power(x, int(args[1]))
     if name in ("Divide", "TrueDivide") and not _is_enclosure(args[1]):
         return x * (1 / keras.ops.convert_to_numpy(args[1]).astype("float64"))
     if name == "Concatenate":
         return concatenated(list(x), operation.axis)
+
+    def function(y):
+        return operation(y, *args[1:], **kwargs)
+
     if name in COPYING_OPERATIONS:
-        gather = layer_maps.gather(
-            lambda y: operation(y, *args[1:], **kwargs),
-            x.shape,
-            f"operation {operation.name!r}, a {name}",
-        )
+        label = f"operation {operation.name!r}, a {name}"
+        gather = layer_maps.gather(function, x.shape, label)
         return x.through(linear_maps.Affine(gather), 0.0)
+    if name in SUMMING_OPERATIONS:
+        x = intervals.evaluated(x)
+        known = layer_maps.of_operation(operation, function, x.shape)
+        return x.through(known, x.unit)
     raise NotImplementedError(
         f"There is no local bound for the operation {operation.name!r}, a "
-        f"{name}. Write it with layers, or as a layer of your own with a rule: "
+        f"{name}. If it is no polynomial, build the model without it. Else "
+        "write it with layers, or as a layer of your own with a rule: "
         "`keras_polynets.robustness.enclose.register`."
     )
 
@@ -198,6 +207,12 @@ def _check_ranks(operation, x, other):
             f"axis. Received: examples of shapes {x.shape} and {other.shape}. "
             "Reshape them to the same rank."
         )
+
+
+def _is_whole(exponent):
+    if _is_enclosure(exponent) or np.ndim(exponent) != 0:
+        return False
+    return int(exponent) == exponent
 
 
 def _power(x, exponent):

@@ -64,6 +64,89 @@ def check_built(layer):
         )
 
 
+def is_bounded_by(layer, rules):
+    """Returns whether the rule for the class of a layer is one for its `call`.
+
+    A subclass that has a `call` of its own, or a `combine` of polynomials,
+    computes something else than the class that it comes from.
+
+    Args:
+        layer: A layer or another operation.
+        rules: The `functools.singledispatch` of the rules.
+    """
+    classes = type(layer).__mro__
+    rule = next(c for c in classes if c in rules.registry)
+    for method in ("call", "combine"):
+        owner = next((c for c in classes if method in vars(c)), object)
+        package = owner.__module__.partition(".")[0]
+        is_known = package in ("builtins", "keras", "keras_polynets")
+        if not (is_known or rule is object or issubclass(rule, owner)):
+            return False
+    return True
+
+
+def check_call(layer, rules):
+    """Raises a `NotImplementedError` where a rule is that of another class.
+
+    Args:
+        layer: A layer or another operation.
+        rules: `propagate` or `enclose`.
+    """
+    if is_bounded_by(layer, rules):
+        return
+    name = type(layer).__name__
+    raise NotImplementedError(
+        f"Layer {layer.name!r}, a {name}, has a `call` of its own, for which "
+        "the bound of the class that it comes from is none. Register a rule "
+        f"with `keras_polynets.robustness.{rules.__name__}.register({name})`."
+    )
+
+
+def example_shape(layer):
+    """Returns the shape of an example that a layer takes, as it is used.
+
+    Args:
+        layer: A layer.
+
+    Returns:
+        Tuple with `None` for sizes that are open, or that differ between the
+        models in which the layer is and what it was built for; `(None,)` where
+        nothing is known.
+    """
+    found = [
+        tuple(node.input_tensors[0].shape)
+        for node in layer._inbound_nodes
+        if node.input_tensors
+    ]
+    config = layer.get_build_config() if layer.built else None
+    if (config or {}).get("input_shape") is not None:
+        found.append(tuple(config["input_shape"]))
+    if len({len(shape) for shape in found}) != 1:
+        return (None,)
+    return tuple(
+        sizes[0] if len(set(sizes)) == 1 else None
+        for sizes in zip(*found, strict=True)
+    )[1:]
+
+
+def check_one_shape(layer):
+    """Raises a `NotImplementedError` where a layer is used on other shapes.
+
+    Args:
+        layer: A layer whose inner layers were built with it.
+    """
+    check_built(layer)
+    built = tuple(layer.get_build_config()["input_shape"][1:])
+    used = example_shape(layer)
+    if used != built:
+        raise NotImplementedError(
+            f"Layer {layer.name!r} was built for inputs of shape {built}, and "
+            "is used on others, for which no bound over a whole set is known. "
+            "Clone the model with `keras.models.clone_model`, and give the "
+            "clone its weights with `set_weights`."
+        )
+
+
 def rescaling(layer, p):
     """Returns the largest absolute scale and offset of a `Rescaling` layer.
 

@@ -69,10 +69,9 @@ def operator_norm(layer, p=np.inf):
           2019, for the Fourier transform.
     """
     norms.check_p(p)
-    if isinstance(layer, keras.layers.Dense):
-        norms.check_built(layer)
-        return float(np.linalg.norm(norms.values(layer.kernel).T, p))
     shape = _example_shape(layer)
+    if isinstance(layer, keras.layers.Dense):
+        return float(np.linalg.norm(norms.values(layer.kernel).T, p))
     if None not in shape:
         return norm_of_map(layer_maps.affine(layer, shape).linear, p)
     if isinstance(layer, norms.POOLINGS):
@@ -150,8 +149,7 @@ def norm_of_map(linear, p):
     if p == 1:
         ones = np.ones((1, *linear.output_shape))
         return float(absolute.adjoint(ones).max())
-    bound = math.sqrt(norm_of_map(linear, 1) * norm_of_map(linear, np.inf))
-    bound *= MARGIN
+    bound = _between(norm_of_map(linear, 1), norm_of_map(linear, np.inf))
     size = math.prod(linear.input_shape) * math.prod(linear.output_shape)
     if size <= SVD_LIMIT:
         return min(bound, float(np.linalg.norm(linear.matrix(), 2)) * MARGIN)
@@ -203,8 +201,13 @@ def unbounded_norm(kernel, groups, p):
     if p == 1:
         parts = np.split(size, groups, axis=1)
         return max(float(part.sum(axis=1).max()) for part in parts)
-    ends = (unbounded_norm(kernel, groups, q) for q in (1, np.inf))
-    return math.sqrt(math.prod(ends)) * MARGIN
+    return _between(*(unbounded_norm(kernel, groups, q) for q in (1, np.inf)))
+
+
+def _between(norm_1, norm_inf):
+    """Returns a bound of the norm for `p = 2`, by Riesz and Thorin."""
+    # The product of both may underflow, or overflow.
+    return math.sqrt(norm_1) * math.sqrt(norm_inf) * MARGIN
 
 
 def _example_shape(layer):
@@ -214,19 +217,19 @@ def _example_shape(layer):
         layer,
         norms.POOLINGS | norms.CONVOLUTIONS | layer_maps.TRANSPOSED,
     )
-    if not is_linear and not isinstance(layer, keras.layers.Dense):
+    is_linear = is_linear or isinstance(layer, keras.layers.Dense)
+    if not is_linear or not norms.is_bounded_by(layer, layer_maps.affine):
         raise TypeError(
             "An operator norm belongs to a linear layer: `Dense`, a "
-            "convolution, a transposed convolution or an average pooling. "
+            "convolution, a transposed convolution or an average pooling, "
+            "without a `call` of a class of your own. "
             f"Received layer {layer.name!r} of class {type(layer).__name__}. "
             "For polynomials and models use "
             "`keras_polynets.robustness.lipschitz_bound`."
         )
     if not isinstance(layer, norms.POOLINGS):
         norms.check_built(layer)
-    config = layer.get_build_config() if layer.built else None
-    shape = (config or {}).get("input_shape")
-    return (None,) if shape is None else tuple(shape[1:])
+    return norms.example_shape(layer)
 
 
 def _pooling_norm(layer, p):

@@ -8,6 +8,7 @@ import numpy as np
 from keras_polynets import layers
 from keras_polynets.robustness import affine_maps
 from keras_polynets.robustness import bounds
+from keras_polynets.robustness import chains
 from keras_polynets.robustness import theorems
 from keras_polynets.robustness.extents import Extent
 
@@ -53,7 +54,9 @@ class PairwiseLipschitz:
         return True
 
     def _constants(self, radius):
-        *before, last = _without_idle_ends(bounds.leaves(self._model))
+        *before, last = _without_idle_ends(
+            chains.leaves(self._model, bounds.propagate)
+        )
         extent = Extent(radius, radius, 1.0)
         for layer in before:
             extent = bounds.propagate(layer, extent, np.inf, "auto")

@@ -8,6 +8,7 @@ import numpy as np
 from keras_polynets import layers
 from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness import bounds
+from keras_polynets.robustness import chains
 from keras_polynets.robustness import norms
 from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness import theorems
@@ -78,9 +79,8 @@ def rademacher_bound(model, num_samples, p=np.inf, radius=None):
             f"bounds the Rademacher complexity. Received: p={p!r}"
         )
     scale = bounds.input_region(model, p, radius).radius
-    maps = [
-        layer for layer in bounds.leaves(model) if not _has_norm_one(layer, p)
-    ]
+    leaves = chains.leaves(model, theorems.product_form)
+    maps = [layer for layer in leaves if not _has_norm_one(layer, p)]
     if not maps:
         raise ValueError(f"Model {model.name!r} has no layer with weights.")
     degree, lifted, forms = 1, 1.0, []

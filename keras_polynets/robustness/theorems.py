@@ -133,6 +133,8 @@ def split_factors(layer):
     Args:
         layer: A polynomial layer, with `order` maps side by side in `factors`.
     """
+    if isinstance(layer, layers.CCPConv2D):
+        norms.check_one_shape(layer)
     return affine_maps.affine_maps(layer.factors, layer.order)
 
 

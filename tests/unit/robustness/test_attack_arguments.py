@@ -132,7 +132,9 @@ def test_only_models_are_attacked(model):
 
 
 def test_float_labels_are_refused():
-    with pytest.raises(TypeError, match="must be integers. Received: dtype fl"):
+    with pytest.raises(
+        TypeError, match="must be integers: .* Received: dtype fl"
+    ):
         attacked(labels=make_labels().astype("float32"))
 
 
@@ -150,6 +152,15 @@ def test_softmax_is_refused():
         ValueError, match="mask the gradients.*the logits|Attack"
     ):
         attacked(model=model)
+
+
+def test_softmax_is_refused_after_a_batch_without_images():
+    model = Ranged([make_model(), keras.layers.Softmax()])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="mask the gradients"):
+            attacked(
+                model=model, images=make_images()[:0], labels=np.zeros(0, int)
+            )
 
 
 def test_regression_is_refused():

@@ -61,15 +61,30 @@ def test_a_branching_model_with_activations_is_no_polynomial():
 @pytest.mark.parametrize(
     "layer",
     [
-        layers.BatchNormalization(),
-        layers.QuadraticDense(2),
-        layers.GaussianFilter2D(3),
+        keras.layers.Multiply(),
+        keras.layers.Concatenate(),
+        keras.layers.SpectralNormalization(keras.layers.Dense(2)),
     ],
+    ids=lambda layer: type(layer).__name__,
 )
 def test_polynomials_without_a_global_bound_have_a_local_one(layer):
     with pytest.raises(
         NotImplementedError, match="Around images there is a bound of models"
     ):
+        lipschitz_bound(layer)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BatchNormalization(),
+        layers.QuadraticDense(2),
+        layers.GaussianFilter2D(3),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_further_layers_have_to_be_built(layer):
+    with pytest.raises(ValueError, match="Build|its input, which is open"):
         lipschitz_bound(layer)
 
 
