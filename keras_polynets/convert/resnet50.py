@@ -2,10 +2,10 @@
 
 import re
 
-import numpy as np
 from keras import layers
 from keras import ops
 
+from keras_polynets.convert import second_order
 from keras_polynets.convert.assignments import Mismatch
 from keras_polynets.convert.assignments import assignments
 from keras_polynets.convert.assignments import checked
@@ -14,8 +14,6 @@ from keras_polynets.convert.assignments import checked
 _NAMES = re.compile(
     r"conv1_(conv|bn)|conv(\d+)_block(\d+)_(\d)_(conv|bn)|predictions"
 )
-# As `keras_polynets.models.ResNet` names what a second-order term adds.
-_SECOND_ORDER = re.compile(r"_(operand[12]?|product\d+_(conv|norm|gate))$")
 _KINDS = {"conv": "conv", "bn": "norm"}
 
 
@@ -38,9 +36,8 @@ def transfers(source, target, head=True):
     """Returns the values that make a network compute what Keras's does.
 
     The convolutions of Keras's networks have biases; the moving mean of the
-    normalisation behind each takes it up. Of every second-order term the last
-    part (its gate, else the scale of its normalisation, else its last map)
-    becomes zero, as it is before training.
+    normalisation behind each takes it up. The second-order terms become zero,
+    as they are before training.
 
     Args:
         source: Dictionary from names to layers, those of
@@ -53,9 +50,9 @@ def transfers(source, target, head=True):
         strings, what does not fit.
     """
     theirs = {own_name(n): n for n, layer in source.items() if layer.weights}
-    pairs, errors = _second_order(target)
+    pairs, errors = second_order.zeros(target)
     for name, layer in target.items():
-        if not layer.weights or _SECOND_ORDER.search(name):
+        if not layer.weights or second_order.is_part(name):
             continue
         if name in theirs:
             try:
@@ -123,39 +120,3 @@ def _convolution(name):
 
 def _bias(layer):
     return 0.0 if layer.bias is None else ops.convert_to_numpy(layer.bias)
-
-
-def _second_order(target):
-    """Returns the values at which all second-order terms are zero."""
-    pairs, errors = [], []
-    for name in target:
-        if not name.endswith("_product2"):
-            continue
-        block = name.removesuffix("product2")
-        silent = _silenced(target, block)
-        pairs += [(v, np.zeros(v.shape)) for v in silent]
-        if not silent:
-            errors.append(
-                f"{name!r}: no part of the second-order term could be zero. "
-                "Build the target with gate=True or with maps"
-            )
-    return pairs, errors
-
-
-def _silenced(target, block):
-    """Returns the variables that make the terms of a block zero."""
-    products = [n for n in target if re.fullmatch(rf"{block}product\d+", n)]
-    for part in ("gate", "norm", "conv"):
-        parts = [target.get(f"{name}_{part}") for name in products]
-        found = [v for x in parts if x is not None for v in _zeros(x)]
-        if found:
-            return found
-    for name in (f"{block}operand2", f"{block}operand"):
-        if name in target:
-            return _zeros(target[name])
-    return []
-
-
-def _zeros(layer):
-    """Returns the variables of a layer that make its output zero."""
-    return [w for w in layer.weights if not w.name.startswith("moving_")]

@@ -2,6 +2,7 @@
 
 from keras_polynets.analysis import graphs
 from keras_polynets.convert import resnet50
+from keras_polynets.convert import second_order
 from keras_polynets.convert.assignments import Mismatch
 from keras_polynets.convert.assignments import assign
 from keras_polynets.convert.assignments import assignments
@@ -14,7 +15,9 @@ def transfer_weights(source, target):
     take the weights into their linear branch, and their second-order terms
     become those at which they add nothing: the target then gives the outputs
     of the source. So a quadratic network starts from a conventional one that
-    was trained. Layers with weights are paired by their names, or, where the
+    was trained; and a Prodpoly network of the zoo from its first-order twin,
+    such as `prodpoly_resnet50` from `resnet50`: its second-order terms become
+    zero. Layers with weights are paired by their names, or, where the
     models name them differently, in the order of the graph.
 
     From `keras.applications.ResNet50`, 101 or 152 the weights also go to a
@@ -67,7 +70,7 @@ def assignments_of_models(source, target, head=True):
     if resnet50.is_transfer(*leaves):
         pairs, errors = resnet50.transfers(*leaves, head)
     else:
-        pairs, errors = _same_architecture(source, target)
+        pairs, errors = _same_architecture(*leaves)
     if errors:
         raise ValueError(
             f"The weights of {source.name!r} do not fit {target.name!r}, which "
@@ -78,32 +81,41 @@ def assignments_of_models(source, target, head=True):
 
 
 def _same_architecture(source, target):
+    """As `resnet50.transfers`, for networks whose layers are the same.
+
+    The second-order terms that the target alone has become zero.
+    """
     pairs, errors = [], []
-    for old, new in _layer_pairs(source, target):
+    if second_order.are_added(source, target):
+        pairs, errors = second_order.zeros(target)
+        target = second_order.without(target)
+    old, new = (
+        {path: layer for path, layer in network.items() if layer.weights}
+        for network in (source, target)
+    )
+    if len(old) != len(new):
+        return pairs, [*errors, _difference(old, new)]
+    paths = new if old.keys() == new.keys() else old
+    for theirs, ours in zip(paths, new, strict=True):
         try:
-            pairs += assignments(old[1], new[1])
+            pairs += assignments(old[theirs], new[ours])
         except Mismatch as error:
-            errors.append(f"{_say(*new)} from {_say(*old)}: {error}")
+            errors.append(
+                f"{_say(ours, new[ours])} from {_say(theirs, old[theirs])}: "
+                f"{error}"
+            )
     return pairs, errors
 
 
-def _layer_pairs(source, target):
-    """Returns the pairs of `(path, layer)` of the source and the target."""
-    old, new = (
-        {p: x for p, x in graphs.leaves(model).items() if x.weights}
-        for model in (source, target)
-    )
-    if old.keys() == new.keys():
-        return [((path, old[path]), (path, new[path])) for path in new]
-    if len(old) == len(new):
-        return list(zip(old.items(), new.items(), strict=True))
+def _difference(old, new):
+    """Returns the words for networks of other numbers of layers."""
     missing = [_say(p, x) for p, x in new.items() if p not in old]
     surplus = [_say(p, x) for p, x in old.items() if p not in new]
-    raise ValueError(
-        f"The models do not match: {source.name!r} has {len(old)} layers with "
-        f"weights, {target.name!r} has {len(new)}. Without a layer of the same "
-        f"name in the source: {', '.join(missing) or 'none'}; in the target: "
-        f"{', '.join(surplus) or 'none'}. The target is unchanged."
+    return (
+        f"the source has {len(old)} layers with weights, the target has "
+        f"{len(new)}. Without a layer of the same name in the source: "
+        f"{', '.join(missing) or 'none'}; in the target: "
+        f"{', '.join(surplus) or 'none'}"
     )
 
 

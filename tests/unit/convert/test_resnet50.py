@@ -101,6 +101,31 @@ def test_logits_of_keras(arguments):
     compare(source, target)
 
 
+@pytest.mark.parametrize(
+    "name, twin_name, arguments",
+    [
+        ("resnet50", "prodpoly_resnet50", {}),
+        ("resnet50", "prodpoly_resnet50", {"order": 3, "gate": True}),
+        ("resnet18", "prodpoly_resnet18", {}),
+        (
+            "resnet18_linear",
+            "prodpoly_resnet18_linear",
+            {"product_normalization": "batch"},
+        ),
+    ],
+)
+def test_logits_of_the_first_order_twin(name, twin_name, arguments):
+    source, target = twin(name), twin(twin_name, **arguments)
+    randomize(source)
+    randomize(target, 1)
+    convert.transfer_weights(source, target)
+    x = np.random.default_rng(2).normal(size=(3, *SHAPE)).astype("float32")
+    theirs, ours = value(source(x)), value(target(x))
+    largest = np.abs(theirs).max()
+    assert theirs.std() > 1e-2 * largest > 0
+    np.testing.assert_allclose(ours / largest, theirs / largest, atol=1e-5)
+
+
 def test_second_order_terms_can_still_move():
     source, target = small(), twin()
     randomize(source)
@@ -145,8 +170,12 @@ def test_weights_that_do_not_fit():
     assert "'head': the source has no such layer" in text
     text = message(source, twin(epsilon=1e-3))
     assert "expected the epsilon 1.001e-05, received 0.001" in text
-    text = message(source, twin(operand_map=None, product_activation=None))
-    assert "no part of the second-order term could be zero" in text
+    bare = {"operand_map": None, "product_activation": None}
+    for network in (source, twin("resnet50")):
+        text = message(network, twin(**bare))
+        assert "no part of the second-order term could be zero" in text
+    text = message(twin("resnet50"), twin(blocks=(1, 1)))
+    assert "in the target: 'stage1_block2_conv1' (Conv2D: " in text
 
 
 @pytest.fixture

@@ -99,9 +99,9 @@ def test_other_names_are_paired_in_order():
                 layers.Dense(2, name="b"),
                 layers.PReLU(name="c"),
             ],
-            r"'source' has 2 layers with weights, 'target' has 3. Without a "
-            r"layer of the same name in the source: 'c' \(PReLU: \(2,\)\); in "
-            "the target: none",
+            r"the source has 2 layers with weights, the target has 3. Without "
+            r"a layer of the same name in the source: 'c' \(PReLU: \(2,\)\); "
+            r"in the target: none\nBuild the target with the arguments of the",
         ),
         (
             [
