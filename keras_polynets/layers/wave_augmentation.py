@@ -94,8 +94,9 @@ class RandomGain(WaveAugmentation):
     """Multiplies waves by random numbers.
 
     A log-mel spectrogram in decibels below its loudest value, such as that of
-    `LogMelSpectrogram`, does not change with the gain alone: it matters before
-    noise is added.
+    `LogMelSpectrogram`, does not change with the gain alone, nor with that of
+    a wave to which `RandomNoise` adds white noise, which is as loud as the
+    wave: the gain matters before recorded noise is added.
 
     Args:
         low: Float, the smallest gain.

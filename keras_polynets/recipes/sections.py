@@ -203,7 +203,7 @@ class Augmentation:
         crop_padding: Pixels of padding before a random crop; 0 for none.
         flip: Whether images are mirrored at random, left to right.
         gain: The range of `layers.RandomGain` for recordings, two numbers;
-            empty for none.
+            empty for none. It matters where the set has background recordings.
         speed: The factor of `layers.RandomSpeed`; 0 for none.
         shift: The samples of `layers.RandomShift`; 0 for none.
         noise: The factor of `layers.RandomNoise`, with the background
