@@ -122,6 +122,8 @@ def _show_info(info):
         table.add_row(key, escape(str(info[key])))
     table.add_row("parameters", f"{info['parameters'] or 0:,}")
     table.add_row("recipes", ", ".join(info["recipes"]) or "none")
+    for source in info["weights"]:
+        table.add_row(f"weights {source}", "downloaded by Keras")
     for tag, entry in info["tags"].items():
         lines = [
             f"{key}: {value}"

@@ -121,9 +121,11 @@ def info(name):
 
     Returns:
         Dictionary with `name`, `description`, `family`, `task`, `paper`,
-        `parameters`, `default` (a tag or `None`), `recipes` (a list of tags)
-        and `tags`: a dictionary from each tag (only the one named, where one
-        is) to its manifest entry, with its results under `results`.
+        `parameters`, `default` (a tag or `None`), `recipes` (a list of tags),
+        `weights` (a list of what `load(weights=)` takes by name besides the
+        tags, such as `"imagenet"`) and `tags`: a dictionary from each tag
+        (only the one named, where one is) to its manifest entry, with its
+        results under `results`.
 
     Raises:
         ValueError: For an unknown name or tag.
@@ -148,6 +150,7 @@ def info(name):
         "parameters": entry.parameters,
         "default": manifest["default"],
         "recipes": directory.recipe_tags(name),
+        "weights": [imagenet.TAG] if name in imagenet.SOURCES else [],
         "tags": {
             key: {**values, "results": results(name, key)}
             for key, values in tags.items()

@@ -55,6 +55,8 @@ def test_info(capsys):
     assert run_json(capsys, "info", "pn10")["parameters"] == 125_610
     code, out, _ = run(capsys, "info", "pn10")
     assert code == 0 and "125,610" in out
+    _, out, _ = run(capsys, "info", "resnet50")
+    assert "weights imagenet" in out
 
 
 def test_unknown_names_get_the_nearest_without_traceback(capsys):

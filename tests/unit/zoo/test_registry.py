@@ -17,6 +17,12 @@ def test_info(own_zoo):
     assert list(zoo.info("pn4.toy")["tags"]) == ["toy"]
     with pytest.raises(ValueError, match="Unknown weights of 'pn4' 'x'"):
         zoo.info("pn4.x")
+    assert info["weights"] == []
+
+
+@pytest.mark.parametrize("name", ["resnet50", "prodpoly_resnet50"])
+def test_info_names_the_weights_that_keras_has(name):
+    assert zoo.info(name)["weights"] == ["imagenet"]
 
 
 def test_weights_that_a_recipe_alone_has(own_zoo):
