@@ -31,7 +31,8 @@ def load_into(model, name):
     """
     head = model.head is not None
     same_head = head and model.head.units == _CLASSES
-    source = _download(SOURCES[name], include_top=same_head)
+    _check(model, name, include_top=same_head)
+    source = _network(SOURCES[name], TAG, include_top=same_head)
     assign(assignments_of_models(source, model, head=same_head))
     if head and not same_head:
         warnings.warn(
@@ -42,11 +43,28 @@ def load_into(model, name):
         )
 
 
-def _download(name, include_top):
+def _check(model, name, include_top):
+    """Raises where the weights would not fit, before they are downloaded."""
+    fresh = _network(SOURCES[name], None, include_top)
+    try:
+        assignments_of_models(fresh, model, head=include_top)
+    except ValueError as error:
+        raise ValueError(
+            f"The weights 'imagenet' of {name!r} are those of "
+            f"keras.applications.{SOURCES[name]}, for images of 3 channels: "
+            "leave out the arguments that change the network, or pass "
+            f"weights=None. {error}"
+        ) from error
+
+
+def _network(name, weights, include_top):
+    """Returns Keras's network; it downloads the weights that have a name."""
     network = getattr(keras.applications, name)
     try:
         return network(
-            weights=TAG, include_top=include_top, classifier_activation=None
+            weights=weights,
+            include_top=include_top,
+            classifier_activation=None,
         )
     except Exception as error:
         # Keras raises a plain Exception where the server cannot be reached.

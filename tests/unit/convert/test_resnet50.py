@@ -198,7 +198,7 @@ def test_load_with_the_weights_of_imagenet(keras_resnet50, name):
     arguments = {"blocks": (2, 1), "width": 8, "input_shape": SHAPE}
     model = zoo.load(name, weights="imagenet", **arguments)
     assert isinstance(model, models.ResNet) and model.compiled
-    assert keras_resnet50 == [("imagenet", True, None)]
+    assert keras_resnet50 == [(None, True, None), ("imagenet", True, None)]
     source = small(classes=1000)
     randomize(source)
     compare(source, model)
@@ -218,7 +218,7 @@ def test_another_head_starts_fresh(keras_resnet50):
     model = zoo.load(
         "resnet50", weights="imagenet", include_top=False, **arguments
     )
-    assert [top for _, top, _ in keras_resnet50] == [False, False]
+    assert not any(top for _, top, _ in keras_resnet50)
     source = small(top=False)
     randomize(source)
     compare(source, model)
@@ -233,6 +233,7 @@ def test_the_weights_of_imagenet_that_do_not_fit(keras_resnet50):
             width=8,
             input_shape=(32, 32, 4),
         )
+    assert keras_resnet50 == [(None, True, None)]
     with pytest.raises(ValueError, match="Unknown weights of 'pn4' 'imagenet'"):
         zoo.load("pn4", weights="imagenet")
 
@@ -249,11 +250,26 @@ def test_a_download_that_fails(monkeypatch):
             weights="imagenet",
             include_top=False,
             input_shape=(32, 32, 3),
-            width=2,
         )
     text = str(error.value)
     assert "keras.applications.ResNet50" in text and "~/.keras/models" in text
     assert "pass weights=None" in text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"input_shape": (32, 32, 1)}, "of 3 channels.* 'stem_conv' from"),
+        ({"width": 2}, "'stem_conv' from 'conv1_conv'"),
+        ({"blocks": (1, 1)}, "no layer 'stage1_block2_conv1'"),
+    ],
+)
+def test_what_cannot_fit_is_not_downloaded(monkeypatch, arguments, message):
+    module = "keras.src.applications.resnet.file_utils.get_file"
+    monkeypatch.setattr(module, lambda *args, **kwargs: pytest.fail("network"))
+    arguments = {"input_shape": (32, 32, 3), **arguments}
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        zoo.load("resnet50", weights="imagenet", **arguments)
 
 
 def test_imagenet_is_never_a_default():
