@@ -17,7 +17,8 @@ def main(argv=None):
     rows = pgd_rows(options, TURNS)
     for tag in tags:
         rows += apgd_rows(f"pn_conv.{tag}", options)
-    measuring.report("attacks", __doc__, rows)
+    python = options.torch_python
+    measuring.report("attacks", __doc__, rows, python)
 
 
 def pgd_rows(options, turns):

@@ -44,7 +44,8 @@ def main(argv=None):
     rows = [peak(options)]
     for name in options.networks:
         rows += compare(name, rows[0], options)
-    measuring.report("convolutional_throughput", __doc__, rows)
+    python = options.torch_python
+    measuring.report("convolutional_throughput", __doc__, rows, python)
 
 
 def compare(name, products, options):

@@ -184,12 +184,20 @@ def ratio(what, value, target, at_least=True):
     }
 
 
-def report(name, title, rows):
-    """Prints the rows, and writes them to `results/<name>.json`."""
+def report(name, title, rows, torch_python=None):
+    """Prints the rows, and writes them to `results/<name>.json`.
+
+    Args:
+        name: The name of the benchmark.
+        title: What it measures.
+        rows: List of the rows.
+        torch_python: The Python of the environment with PyTorch, where the
+            rows compare with it.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    result = {"title": title, "rows": rows, "machine": machine()}
+    result = {"title": title, "rows": rows, "machine": machine(torch_python)}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -212,8 +220,12 @@ def cells(line):
     return line["what"], median, spread, line.get("target", ""), met
 
 
-def machine():
-    """Returns what the numbers were measured on."""
+def machine(torch_python=None):
+    """Returns what the numbers were measured on.
+
+    Args:
+        torch_python: As in `report`.
+    """
     import importlib.metadata
 
     packages = ("keras", "tensorflow", "jax", "numpy")
@@ -223,6 +235,8 @@ def machine():
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if torch_python:
+        versions["torch"] = _torch_version(torch_python)
     return {
         "processor": _processor(),
         "threads": int(os.environ["OMP_NUM_THREADS"]),
@@ -230,6 +244,12 @@ def machine():
         "load": round(os.getloadavg()[0], 2),
         **versions,
     }
+
+
+def _torch_version(python):
+    words = [str(python), "-c", "import torch; print(torch.__version__)"]
+    process = subprocess.run(words, capture_output=True, text=True, check=True)
+    return process.stdout.strip()
 
 
 def _processor():

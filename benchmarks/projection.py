@@ -19,7 +19,8 @@ def main(argv=None):
     rows = []
     for bound in BOUNDS:
         rows += compare(bound, options)
-    measuring.report("projection", __doc__, rows)
+    python = options.torch_python
+    measuring.report("projection", __doc__, rows, python)
 
 
 def compare(bound, options):

@@ -15,7 +15,8 @@ def main(argv=None):
     rows = []
     for name, order in (("pn4", 4), ("pn10", 10)):
         rows += compare(name, order, options)
-    measuring.report("training_throughput", __doc__, rows)
+    python = options.torch_python
+    measuring.report("training_throughput", __doc__, rows, python)
 
 
 def compare(name, order, options):

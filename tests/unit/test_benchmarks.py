@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from benchmarks import convolutional_throughput
+from benchmarks import measuring
 from keras_polynets import zoo
 
 
@@ -36,3 +37,12 @@ def test_a_network_without_its_products_keeps_all_else():
     ]
     expected = np.maximum(s + s @ maps[0][0, 0] @ maps[1][0, 0], 0)
     np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+def test_the_record_names_the_version_of_pytorch(monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 1.2.3\n")
+    python.chmod(0o755)
+    assert "torch" not in measuring.machine()
+    assert measuring.machine(python)["torch"] == "1.2.3"
