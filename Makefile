@@ -55,20 +55,22 @@ bench: .venv/.development .venv-torch/.ready
 
 # On a machine with an NVIDIA GPU: JAX beside PyTorch, on the GPU. With
 # CIFAR10=PATH it trains the full recipes of a table on JAX instead, ROWS of it
-# with one seed for SLICE seconds; the same command goes on where it stopped:
+# with one seed for SLICE seconds; the same command goes on where it stopped.
+# ROWS are the first two of the tables below, else all; PATH is that of
+# CIFAR-100 for its tables:
 #   make bench-gpu CIFAR10=PATH TABLE=prodpoly-cifar10
 SLICE ?= 480
 TABLE ?= qresnet-cifar10
-ifeq ($(TABLE),prodpoly-cifar10)
-ROWS ?= "ResNet18" "Prodpoly-ResNet18"
-else
-ROWS ?= "ResNet20" "QResNet20"
-endif
+ROWS_qresnet-cifar10 := "ResNet20" "QResNet20"
+ROWS_prodpoly-cifar10 := "ResNet18" "Prodpoly-ResNet18"
+ROWS_prodpoly-cifar100 := "ResNet34" "Prodpoly-ResNet34"
+ROWS_prodpoly-cifar100-linear := "ResNet18" "no activations, 2222"
+ROWS ?= $(ROWS_$(TABLE))
 bench-gpu: .venv-gpu/.ready
 ifdef CIFAR10
 	KERAS_BACKEND=jax timeout --signal=INT $(SLICE) \
 		.venv-gpu/bin/python -m training.reproduce $(TABLE) --seeds 1 \
-		--set data.name=$(CIFAR10) --rows $(ROWS); \
+		--set data.name=$(CIFAR10) $(if $(ROWS),--rows $(ROWS)); \
 		status=$$?; [ $$status = 0 ] || [ $$status = 124 ]
 else
 	KERAS_BACKEND=jax .venv-gpu/bin/python -m benchmarks.run --gpu \
