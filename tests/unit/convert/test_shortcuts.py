@@ -49,7 +49,9 @@ def test_which_sums_are_residual():
         "three",
         "towers",
     ]
-    assert reasons["three"] == "it adds 3 tensors"
+    assert reasons["three"] == (
+        "it adds 3 tensors; with its second-order term it has three"
+    )
     assert reasons["towers"] == (
         "it adds tensors that come from different inputs"
     )
