@@ -25,6 +25,7 @@ from training.tables.robustness.defences import DefenceTable
 from training.tables.robustness.layer_bounds import LayerBoundsTable
 from training.tables.robustness.registry import PLAIN
 from training.tables.robustness.registry import SETS
+from training.tables.robustness.strong import StrongTable
 from training.tables.robustness.study import MAIN_ATTACKS
 from training.tables.robustness.study import Method
 from training.tables.robustness.study import Network
@@ -234,6 +235,37 @@ def test_diverged_and_missing_runs():
     assert accuracy([*runs, {"missing": True}], None) is None
     nothing = accuracy([{"diverged": "at once"}], None)
     assert nothing["mean"] is None and nothing["seeds"] == 0
+
+
+def test_attacks_on_the_first_images(reported, monkeypatch):
+    folder, weak = reported
+    strong = StrongTable(
+        title="strong",
+        claims=(),
+        networks=TABLE.networks,
+        attacks={"fgsm:0.2": "FGSM-0.2"},
+        images=50,
+    )
+    monkeypatch.setitem(TABLES, "strong", strong)
+    where = folder / "strong", folder / "runs", "--rows", "PN-4"
+    status, report = run("strong", *where)
+    assert status == 0
+    (row,) = report["rows"]
+    assert row["chosen"] == weak["rows"][0]["chosen"]
+    for found in row["cells"].values():
+        assert len(found["values"]) == 2
+        assert all((50 * v) % 1 == pytest.approx(0) for v in found["values"])
+    assert report["rows"][0]["cells"] != weak["rows"][0]["cells"]
+
+    def measure(*args, **kwargs):
+        raise AssertionError("It is known.")
+
+    monkeypatch.setattr(robustness, "robust_accuracy", measure)
+    assert run("strong", *where)[1]["rows"] == report["rows"]
+    where = folder / "again", folder / "none", "--rows", "PN-4"
+    known = "--known", str(folder / "strong" / "table.json")
+    _, again = run("strong", *where, *known)
+    assert again["rows"] == report["rows"]
 
 
 RUN = sorted(set(registry.TABLES) - {"robustness-figure9"})

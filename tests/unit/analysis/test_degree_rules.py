@@ -73,11 +73,11 @@ BREAKERS = {
     "root": (lambda x, y: x**0.5, "power", "its exponent is 0.5"),
     "inverse": (lambda x, y: x**-1, "power", "its exponent is -1"),
     "relu": (lambda x, y: ops.relu(x), "relu", "not known as one"),
-    "sign": (lambda x, y: ops.cast(x, "int32"), "cast", "not known as one"),
+    "sign": (lambda x, y: ops.cast(x, "int32"), "cast", "rounds to int32"),
     "index": (
         lambda x, y: ops.take(np.ones(9, "float32"), ops.cast(x, "int32")),
         "cast",
-        "not known as one",
+        "rounds to int32",
     ),
     "cosine": (
         lambda x, y: layers.Dot(1, normalize=True, name="cosine")([x, y]),

@@ -109,6 +109,7 @@ PEERS = {
     "name, count",
     [
         ("pn4.fashion_mnist_projected", 200),
+        ("pn_conv.fashion_mnist_projected", 100),
         *(
             pytest.param(f"{model}.{tag}", 1000, marks=pytest.mark.slow)
             for model in ("pn4", "pn_conv")

@@ -78,16 +78,22 @@ class RobustnessTable(StudiedTable):
 
     def measured(self, study, networks):
         """Returns the report on some networks, a dictionary."""
-        rows = [row for n in networks for row in self._measure(study, n)]
+        rows = [row for n in networks for row in self._rows(study, n)]
         return _report(self, study, rows, _choices(rows))
 
-    def _measure(self, study, network):
+    def runs(self, study, network, method, changes):
+        """Returns the records of a method's runs, a list, one a seed."""
+        return study.runs(network, method, changes)
+
+    def _rows(self, study, network):
         columns, chosen = {}, {}
         for method in network.methods:
             changes = study.choose(network, method, self.selecting)
             chosen[method.name], columns[method.name] = changes, None
             if changes is not None:
-                columns[method.name] = study.runs(network, method, changes)
+                columns[method.name] = self.runs(
+                    study, network, method, changes
+                )
         return [
             {
                 "network": network.name,

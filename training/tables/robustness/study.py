@@ -174,7 +174,7 @@ class Study:
             )
         record = facts | _kept(result)
         if "missing" not in record:
-            self._remember(record)
+            self.remember(record)
         return record
 
     def trains(self, network):
@@ -259,8 +259,12 @@ class Study:
                 return record
         return None
 
-    def _remember(self, record):
-        """Keeps a record, instead of the one of the same trial."""
+    def remember(self, record):
+        """Keeps a record, instead of the one of the same trial.
+
+        Args:
+            record: Dictionary.
+        """
         self.records = [
             other
             for other in self.records

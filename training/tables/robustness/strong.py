@@ -1,0 +1,64 @@
+"""The networks of the robustness paper under an attack that takes minutes."""
+
+import dataclasses
+
+from training.tables import figure_curves
+from training.tables.robustness.accuracies import RobustnessTable
+
+
+@dataclasses.dataclass(frozen=True)
+class StrongTable(RobustnessTable):
+    """A `RobustnessTable` of attacks on the first test images only.
+
+    The runs are those of the other tables, and are attacked once.
+
+    Args:
+        images: How many test images are attacked.
+    """
+
+    images: int = 1000
+
+    def runs(self, study, network, method, changes):
+        """Returns the records of all seeds, with what the attacks leave."""
+        records = super().runs(study, network, method, changes)
+        measures = study.trains(network)
+        return [
+            self._attacked(
+                study,
+                record,
+                study.directory(network, method, changes, number),
+                measures,
+            )
+            for number, record in enumerate(records)
+        ]
+
+    def _attacked(self, study, record, directory, measures):
+        if record.get("test") is None:
+            return record
+        attacks = dict(record["test"]["attacks"])
+        unknown = [attack for attack in self.attacks if attack not in attacks]
+        if unknown and not measures:
+            return {"missing": True}
+        for attack in unknown:
+            attacks[attack] = self._measure_once(directory, attack)
+        test = record["test"] | {"attacks": attacks}
+        study.remember(record | {"test": test})
+        return record | {"test": test}
+
+    def _measure_once(self, directory, attack):
+        """Returns the accuracy of a finished run under an attack."""
+        path = directory.path / "strong.json"
+        facts = {"attack": attack, "images": self.images}
+        return figure_curves.remembered(
+            path, facts, lambda: {"accuracy": self._measure(directory, attack)}
+        )["accuracy"]
+
+    def _measure(self, directory, attack):
+        from keras_polynets import robustness
+        from keras_polynets.recipes import examples
+
+        model, recipe = figure_curves.measured_model(directory)
+        x, y = examples.examples_of(recipe).test
+        return robustness.robust_accuracy(
+            model, (x[: self.images], y[: self.images]), attack, verbose=0
+        )
