@@ -103,20 +103,20 @@ PEERS = {
 }
 
 
+FEW = [("pn4.fashion_mnist_projected", 200, peer) for peer in PEERS] + [
+    ("pn_conv.fashion_mnist_projected", 100, peer)
+    for peer in ("foolbox PGD", "ART APGD-DLR")
+]
+MANY = [
+    pytest.param(f"{model}.{tag}", 1000, peer, marks=pytest.mark.slow)
+    for model in ("pn4", "pn_conv")
+    for tag in ("fashion_mnist", "fashion_mnist_projected")
+    for peer in PEERS
+]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize(
-    "name, count",
-    [
-        ("pn4.fashion_mnist_projected", 200),
-        ("pn_conv.fashion_mnist_projected", 100),
-        *(
-            pytest.param(f"{model}.{tag}", 1000, marks=pytest.mark.slow)
-            for model in ("pn4", "pn_conv")
-            for tag in ("fashion_mnist", "fashion_mnist_projected")
-        ),
-    ],
-)
+@pytest.mark.parametrize("name, count, peer", FEW + MANY)
 def test_peers_do_not_find_more(name, count, peer):
     model = zoo.load(name)
     images, labels = examples(model, count)
