@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
-from keras_polynets.analysis.degree_rules import AFFINE
 from keras_polynets.analysis.degree_rules import NOISE
 from keras_polynets.layers import recursions
 from keras_polynets.layers.degrees import after_activation
@@ -58,7 +57,7 @@ def enclose(layer, x, affine):
     """
     if type(layer) in IDLE:
         return _cast(layer, [x])[0]
-    if type(layer) in AFFINE - layer_maps.TWO_STAGES:
+    if type(layer) in layer_maps.KNOWN:
         outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
         return _activated(layer, outputs)
     name = type(layer).__name__

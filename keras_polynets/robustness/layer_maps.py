@@ -27,6 +27,8 @@ TRANSPOSED = (
 )
 # Rounding between their two maps is not seen in the matrix of both.
 TWO_STAGES = {keras.layers.SeparableConv1D, keras.layers.SeparableConv2D}
+# Layers of Keras whose map is known; only these classes themselves.
+KNOWN = AFFINE - TWO_STAGES
 # They copy components, or leave zeros.
 COPYING = (
     keras.layers.Flatten
@@ -57,7 +59,7 @@ def affine(layer, shape):
         NotImplementedError: If the layer is not known as affine, or if its
             matrix, which is made column by column, would be too large.
     """
-    if type(layer) not in AFFINE - TWO_STAGES:
+    if type(layer) not in KNOWN:
         raise NotImplementedError(
             f"There is no linear map of {layer.name!r}, a "
             f"{type(layer).__name__}."

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
-from keras_polynets.analysis.degree_rules import AFFINE
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
 from keras_polynets.robustness import layer_maps
@@ -23,8 +22,7 @@ def is_linear(layer):
     Args:
         layer: A built layer.
     """
-    known = type(layer) in AFFINE - layer_maps.TWO_STAGES
-    return known or isinstance(layer, LINEAR)
+    return type(layer) in layer_maps.KNOWN or isinstance(layer, LINEAR)
 
 
 def linear_extent(layer, extent, p):

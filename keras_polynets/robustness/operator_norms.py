@@ -214,10 +214,8 @@ def _example_shape(layer):
     """Returns the shape of an example, with `None` where it is open."""
     check_layer(layer)
     is_linear = isinstance(
-        layer,
-        norms.POOLINGS | norms.CONVOLUTIONS | layer_maps.TRANSPOSED,
+        layer, norms.POOLINGS | norms.AFFINE | layer_maps.TRANSPOSED
     )
-    is_linear = is_linear or isinstance(layer, keras.layers.Dense)
     if not is_linear or not norms.is_bounded_by(layer, layer_maps.affine):
         raise TypeError(
             "An operator norm belongs to a linear layer: `Dense`, a "
