@@ -20,6 +20,7 @@ from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness import theorems
 from keras_polynets.robustness.enclosures import IDLE
 from keras_polynets.robustness.enclosures import enclose
+from keras_polynets.robustness.enclosures import of_neurons
 from keras_polynets.robustness.extents import Extent
 from keras_polynets.robustness.extents import constant
 
@@ -247,14 +248,9 @@ def _(layer, extent, p, form):
 @propagate.register
 def _(layer: layers.QuadraticLayer, extent, p, form):
     norms.check_one_shape(layer)
-    maps = {}
-    for role, branch in layer.branches().items():
-        inputs = extent * extent if role == "power" else extent
-        maps[role] = propagate(branch, inputs, p, form)
-        if layer.branch_normalization:
-            normalization = getattr(layer, f"{role}_normalization")
-            maps[role] = propagate(normalization, maps[role], p, form)
-    outputs = layer._neuron.combine(maps)
+    outputs = of_neurons(
+        layer, extent, functools.partial(propagate, p=p, form=form)
+    )
     if layer.bias is not None:
         shape = layer.compute_output_shape((None, *norms.example_shape(layer)))
         units = layer.bias.shape[0]

@@ -215,14 +215,7 @@ def _(layer: layers.ProdPoly, x, affine):
 @enclose.register
 def _(layer: layers.QuadraticLayer, x, affine):
     (x,) = _cast(layer, [x])
-    maps = {}
-    for role, branch in layer.branches().items():
-        y = _through(branch, x * x if role == "power" else x, affine)
-        if layer.branch_normalization:
-            normalization = getattr(layer, f"{role}_normalization")
-            y = _through(normalization, y, affine)
-        maps[role] = y
-    outputs = layer._neuron.combine(maps)
+    outputs = of_neurons(layer, x, functools.partial(_through, affine=affine))
     if layer.bias is not None:
         sizes = [1] * len(outputs.shape)
         first = getattr(layer, "data_format", None) == "channels_first"
@@ -230,6 +223,23 @@ def _(layer: layers.QuadraticLayer, x, affine):
         bias = norms.values(layer.bias).reshape(sizes)
         outputs = outputs + bias
     return _activated(layer, outputs)
+
+
+def of_neurons(layer, x, apply):
+    """Returns what quadratic neurons make of an input, without their bias.
+
+    Args:
+        layer: The `QuadraticLayer`.
+        x: What stands for its input: it multiplies, and adds.
+        apply: Callable `(layer, x)`, what a linear layer makes of it.
+    """
+    maps = {}
+    for role, branch in layer.branches().items():
+        y = apply(branch, x * x if role == "power" else x)
+        if layer.branch_normalization:
+            y = apply(getattr(layer, f"{role}_normalization"), y)
+        maps[role] = y
+    return layer._neuron.combine(maps)
 
 
 def _through(layer, x, affine):

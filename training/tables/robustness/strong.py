@@ -41,9 +41,9 @@ class StrongTable(RobustnessTable):
             return {"missing": True}
         for attack in unknown:
             attacks[attack] = self._measure_once(directory, attack)
-        test = record["test"] | {"attacks": attacks}
-        study.remember(record | {"test": test})
-        return record | {"test": test}
+        record = record | {"test": record["test"] | {"attacks": attacks}}
+        study.remember(record)
+        return record
 
     def _measure_once(self, directory, attack):
         """Returns the accuracy of a finished run under an attack."""
