@@ -35,13 +35,15 @@ class StrongTable(RobustnessTable):
     def _attacked(self, study, record, directory, measures):
         if record.get("test") is None:
             return record
-        attacks = dict(record["test"]["attacks"])
-        unknown = [attack for attack in self.attacks if attack not in attacks]
+        test = record["test"]
+        attacked = dict.fromkeys(self.attacks, self.images)
+        known = test.get("attacked", {})
+        unknown = [a for a in attacked if known.get(a) != self.images]
         if unknown and not measures:
             return {"missing": True}
-        for attack in unknown:
-            attacks[attack] = self._measure_once(directory, attack)
-        record = record | {"test": record["test"] | {"attacks": attacks}}
+        found = {a: self._measure_once(directory, a) for a in unknown}
+        changes = {"attacks": test["attacks"] | found, "attacked": attacked}
+        record = record | {"test": test | changes}
         study.remember(record)
         return record
 
