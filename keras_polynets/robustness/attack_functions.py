@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import numbers
+import os
 import weakref
 
 import keras
@@ -34,6 +35,8 @@ DENSE = (
 )
 # So many images times steps are compiled with XLA.
 WORTHWHILE = 5_000
+# The fewest images that are worth a core.
+PART = 128
 
 # Where the code released with the paper clamps adversarial images.
 REFERENCE_RANGE = (0.0, 1.0)
@@ -100,8 +103,8 @@ class Problem:
         functions: The `Functions` of the model.
         x: The images, float32 array.
         labels: The labels, int32 array.
-        lower: The lower ends of the set that adversarial images stay in.
-        upper: The upper ends.
+        limits: Tuple of `epsilon` and the ends of the valid range, the
+            arguments of `inputs.ball`.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class Problem:
         )
         if reference_compatible:
             low, high = REFERENCE_RANGE
-        self.lower, self.upper = inputs.ball(self.x, epsilon, low, high)
+        self.limits = np.float64(epsilon), low, high
         self._model, self._images = model, images
 
     def check_finite(self, *values):
@@ -196,27 +199,49 @@ class Functions:
             )
         return self._made[key, xla]
 
-    def take_steps(self, key, make, *arguments):
+    def take_steps(self, key, make, batch, *settings):
         """Runs an attack that takes a number of steps with one batch.
 
         A step of a dense network is one pass over its matrices and several
-        over the images, of which XLA makes one. It compiles for every size of
-        a batch, for a fraction of a second, which small batches and few steps
-        do not earn back.
+        over the images, of which XLA makes one, on the cores side by side. It
+        compiles for every size of a batch, for a fraction of a second, which
+        small batches and few steps do not earn back.
 
         Args:
             key: See `compiled`.
             make: See `compiled`.
-            *arguments: Of the function: arrays that hold one batch, numbers,
-                and at last the number of steps.
+            batch: The first arguments of the function, arrays that hold one
+                batch.
+            *settings: The others, the number of steps last.
         """
-        count, steps = len(arguments[0]), arguments[-1]
+        count, steps = len(batch[0]), settings[-1]
         if not self._is_dense or count * steps < WORTHWHILE:
-            return self.compiled(key, make)(*arguments)
+            return self.compiled(key, make)(*batch, *settings)
         # Four sizes from a power of two to the next.
         extra = -count % 2 ** max(0, (count - 1).bit_length() - 3)
-        filled = [_filled_up(x, extra) for x in arguments]
-        return self.compiled(key, make, xla=True)(*filled)[:count]
+        batch = [_filled_up(x, extra) for x in batch]
+        function = self._side_by_side(key, make, len(batch), _parts(count))
+        return function(*batch, *settings)[:count]
+
+    def _side_by_side(self, key, make, arguments, parts):
+        """Returns a function that attacks the parts of a batch at once."""
+        import tensorflow as tf
+
+        one = self.compiled(key, make, xla=True)
+        if parts == 1:
+            return one
+
+        def all_parts(*values):
+            batch = (tf.split(x, parts) for x in values[:arguments])
+            settings = values[arguments:]
+            found = [one(*part, *settings) for part in zip(*batch, strict=True)]
+            return tf.concat(found, axis=0)
+
+        if (key, parts) not in self._made:
+            self._made[key, parts] = tf.function(
+                all_parts, input_signature=one.input_signature, autograph=False
+            )
+        return self._made[key, parts]
 
 
 def is_dense(model):
@@ -233,10 +258,14 @@ def is_dense(model):
 
 
 def _filled_up(x, extra):
-    """Returns a batch with copies of its last example, or a number."""
-    if not extra or np.ndim(x) == 0:
-        return x
+    """Returns a batch with copies of its last example."""
     return np.pad(x, [(0, extra)] + [(0, 0)] * (np.ndim(x) - 1), mode="edge")
+
+
+def _parts(count):
+    """Returns in how many parts a batch is attacked, a power of two."""
+    most = min(os.cpu_count() or 1, count // PART)
+    return 2 ** max(0, most.bit_length() - 1)
 
 
 def _functions(model, images):

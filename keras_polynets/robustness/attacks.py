@@ -227,7 +227,8 @@ def tpgd(
     outputs = problem.functions.take_steps(
         "tpgd",
         _make_tpgd,
-        *(problem.x, start, problem.lower, problem.upper),
+        (problem.x, start),
+        *problem.limits,
         step_size,
         steps,
     )
@@ -257,13 +258,17 @@ def _signed_ascent(
     problem = Problem(
         model, images, labels, epsilon, clip, reference_compatible
     )
-    x, lower, upper = problem.x, problem.lower, problem.upper
+    x = start = problem.x
     if random_start:
-        x = np.clip(inputs.random_points(x, epsilon, seed), lower, upper)
-    if targeted:
-        step_size = -step_size
+        start = inputs.random_points(x, epsilon, seed)
+        start = np.clip(start, *inputs.ball(x, *problem.limits))
     outputs = problem.functions.take_steps(
-        "pgd", _make_pgd, x, problem.labels, lower, upper, step_size, steps
+        "pgd",
+        _make_pgd,
+        (x, start, problem.labels),
+        *problem.limits,
+        -step_size if targeted else step_size,
+        steps,
     )
     return problem.finish(outputs)
 
@@ -275,7 +280,9 @@ def _make_pgd(logits, batch):
 
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits
 
-    def perturb(x, labels, lower, upper, step_size, steps):
+    def perturb(images, start, labels, epsilon, low, high, step_size, steps):
+        lower, upper = inputs.ball(images, epsilon, low, high)
+
         def move(x):
             # The plain function: the compiled one of cleverhans would hold
             # the weights of every model that was ever attacked.
@@ -284,22 +291,30 @@ def _make_pgd(logits, batch):
             )
             return optimize_linear(gradient, step_size, np.inf)
 
-        return attack_steps.ascend(move, x, lower, upper, steps)
+        return attack_steps.ascend(move, start, lower, upper, steps)
 
     labels = tf.TensorSpec((None,), "int32")
-    return perturb, [batch, labels, batch, batch, *_step_specs()]
+    return perturb, [batch, batch, labels, *_setting_specs()]
 
 
 def _make_tpgd(logits, batch):
-    def perturb(images, start, lower, upper, step_size, steps):
+    def perturb(images, start, epsilon, low, high, step_size, steps):
+        lower, upper = inputs.ball(images, epsilon, low, high)
         loss = attack_steps.kl_loss(logits, images)
         move = attack_steps.signed_move(loss, step_size)
         return attack_steps.ascend(move, start, lower, upper, steps)
 
-    return perturb, [batch, batch, batch, batch, *_step_specs()]
+    return perturb, [batch, batch, *_setting_specs()]
 
 
-def _step_specs():
+def _setting_specs():
+    """Returns the specs of `Problem.limits`, step size and steps."""
     import tensorflow as tf
 
-    return tf.TensorSpec((), "float32"), tf.TensorSpec((), "int32")
+    return [
+        tf.TensorSpec((), "float64"),
+        tf.TensorSpec(None, "float32"),
+        tf.TensorSpec(None, "float32"),
+        tf.TensorSpec((), "float32"),
+        tf.TensorSpec((), "int32"),
+    ]

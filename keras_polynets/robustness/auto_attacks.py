@@ -199,6 +199,8 @@ class _Search:
     def __init__(self, problem, loss, epsilon, steps, seed):
         self.problem, self.steps, self.seed = problem, steps, seed
         self.epsilon, self.runs = epsilon, 0
+        ends = inputs.ball(problem.x, *problem.limits)
+        self.lower, self.upper = map(np.asarray, ends)
         functions = problem.functions
         make = functools.partial(_make_begin, loss)
         self.begin = functions.compiled(("apgd begin", loss), make)
@@ -223,7 +225,7 @@ class _Search:
             problem.x[rows], self.epsilon, self.seed, self.runs
         )
         self.runs += 1
-        lower, upper = problem.lower[rows], problem.upper[rows]
+        lower, upper = self.lower[rows], self.upper[rows]
         labels = problem.labels[rows]
         classes = [labels, labels if targets is None else targets[rows]]
         fixed = [*classes, lower, upper]

@@ -128,28 +128,36 @@ def as_labels(labels, count, classes):
 
 
 def ball(x, epsilon, low, high):
-    """Returns the ends of the ball within the valid range, in float32.
+    """Returns the ends of the ball within the valid range, float32 tensors.
 
     They are rounded inwards, so that no point between them is farther than
     `epsilon` from the image in exact arithmetic. Of a ball outside the range
     remains the nearest point of the range.
+
+    Args:
+        x: Float32 array or tensor of images.
+        epsilon: The radius, a float or a float64 tensor.
+        low: The lower end of the valid range.
+        high: The upper end.
     """
-    exact = x.astype("float64")
-    lower = _rounded(exact - epsilon, np.inf)
-    upper = _rounded(exact + epsilon, -np.inf)
-    return np.clip(lower, low, high), np.clip(upper, low, high)
+    import tensorflow as tf
+
+    exact = tf.cast(x, "float64")
+    ends = _rounded_up(exact - epsilon), -_rounded_up(-(exact + epsilon))
+    ends = (tf.clip_by_value(end, low, high) for end in ends)
+    # That of a range of unknown shape is unknown.
+    return tuple(tf.ensure_shape(end, x.shape) for end in ends)
 
 
-def _rounded(exact, towards):
-    nearest = exact.astype("float32")
-    passed = nearest > exact if towards < 0 else nearest < exact
-    # The next float, as `np.nextafter` finds it, in a seventh of its time: the
-    # bits of floats of one sign are in order, away from zero.
-    away = np.signbit(nearest) == (towards < 0)
-    bits = nearest.view("int32")
-    bits += passed & away
-    bits -= passed & ~away
-    return nearest
+def _rounded_up(exact):
+    import tensorflow as tf
+
+    nearest = tf.cast(exact, "float32")
+    # The next float: the bits of floats of one sign are in order, away from
+    # zero.
+    bits = tf.bitcast(nearest, "int32")
+    above = tf.bitcast(bits + tf.where(bits < 0, -1, 1), "float32")
+    return tf.where(tf.cast(nearest, "float64") < exact, above, nearest)
 
 
 def random_points(x, epsilon, seed, run=0):

@@ -11,6 +11,7 @@ from keras_polynets import layers
 from keras_polynets.robustness import attack_functions
 from keras_polynets.robustness import fgsm
 from keras_polynets.robustness import pgd
+from keras_polynets.robustness import tpgd
 from tests.unit.robustness.attack_examples import counting
 from tests.unit.robustness.attack_examples import linear_model
 from tests.unit.robustness.attack_examples import losses
@@ -218,14 +219,23 @@ def test_a_loop_over_batches_traces_once():
     assert counted.traced == after_first
 
 
-@pytest.mark.parametrize("count", [1, 2, 9, 13, 33])
-def test_batches_that_are_filled_up(count, monkeypatch):
+@pytest.mark.parametrize(
+    ("count", "cores"), [(1, None), (2, 2), (9, 1), (13, 2), (33, 7)]
+)
+@pytest.mark.parametrize("attack", [pgd, tpgd])
+def test_batches_that_are_filled_up(attack, cores, count, monkeypatch):
     model = make_model(0, order=3)
     images, labels = make_images(40), make_labels(40)
-    plain = pgd(model, images, labels, 0.1, 5)
+    options = {"epsilon": 0.1, "steps": 5, "seed": 3, "clip": (-1.0, 0.8)}
+    images = np.minimum(images, 0.8)
+    plain = attack(model, images, labels, **options)
     monkeypatch.setattr(attack_functions, "WORTHWHILE", 1)
-    filled = pgd(model, images[:count], labels[:count], 0.1, 5)
+    monkeypatch.setattr(attack_functions, "PART", 4)
+    monkeypatch.setattr(attack_functions.os, "cpu_count", lambda: cores)
+    filled = attack(model, images[:count], labels[:count], **options)
     np.testing.assert_allclose(filled, plain[:count], atol=1e-6)
+    change = np.abs(filled.astype("float64") - images[:count])
+    assert 0.04 < change.max() <= 0.1 and filled.max() <= np.float32(0.8)
 
 
 def test_sizes_of_batches_share_compiled_functions(monkeypatch):
