@@ -147,6 +147,7 @@ class Certifier:
             margins = best([margins, others])
         left = ~(margins > 0)
         if "quadratic" in self.methods and left.any():
+            left[left] = self._resists(found, lower, upper, labels, left)
             others = self._by_quadratic_forms(
                 found.values, lower, upper, labels, left
             )
@@ -162,6 +163,21 @@ class Certifier:
         }
         _, *single = METHODS
         return *(m for m in single if known.get(m, True)), "auto"
+
+    def _resists(self, found, lower, upper, labels, wanted):
+        """Returns which images of some are right where they are steepest.
+
+        That is the corner of the ball to which the gradient points. No bound
+        certifies the others.
+        """
+        logits = found.values.centre.copy()
+        np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
+        rows = found.rows[labels] - found.rows[logits.argmax(axis=1)]
+        slopes = found.hidden.part.pull(rows[:, None])[:, 0]
+        slopes = slopes.reshape(lower.shape)[wanted]
+        corners = np.where(slopes > 0, lower[wanted], upper[wanted])
+        values = self._network.outputs(corners, corners, "interval").values
+        return values.centre.argmax(axis=1) == labels[wanted]
 
     def _by_quadratic_forms(self, outputs, lower, upper, labels, wanted=True):
         needed = _rounding(outputs, labels)

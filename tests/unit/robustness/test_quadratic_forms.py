@@ -9,6 +9,7 @@ from keras_polynets import layers
 from keras_polynets import zoo
 from keras_polynets.robustness import Certifier
 from keras_polynets.robustness import enclosures
+from keras_polynets.robustness import fgsm
 from keras_polynets.robustness.intervals import evaluated
 from keras_polynets.robustness.networks import Maps
 from keras_polynets.robustness.quadratic_forms import Directions
@@ -104,6 +105,29 @@ def test_it_certifies_more():
     )
     assert quadratic.sum() > 3 * affine.sum() > 0
     assert best[affine | quadratic].all()
+
+
+def test_images_that_no_bound_certifies_are_skipped(monkeypatch):
+    model = zoo.load("pn4.fashion_mnist")
+    dataset = data.load("fashion_mnist_sample")
+    x, y = model.preprocessor(dataset.x_test[:60]), dataset.y_test[:60]
+    x, certifier, seen = np.asarray(x), Certifier(model), []
+    margins = QuadraticForms.margins
+
+    def watched(self, lower, upper, labels, needed):
+        seen.append((lower + upper) / 2)
+        return margins(self, lower, upper, labels, needed)
+
+    monkeypatch.setattr(QuadraticForms, "margins", watched)
+    affine = certifier.margins(x, y, 0.03, "affine") > 0
+    certifier.margins(x, y, 0.03)
+    (looked_at,) = seen
+    right = model.predict(x, verbose=0).argmax(axis=1) == y
+    broken = fgsm(model, x, y, 0.03)
+    broken = model.predict(broken, verbose=0).argmax(axis=1) != y
+    left = right & ~affine
+    assert (broken & left).sum() > 5
+    assert len(looked_at) <= (left & ~broken).sum() + 1
 
 
 def test_which_models_have_one():
