@@ -264,6 +264,14 @@ def _(layer: layers.QuadraticLayer, extent, p, form):
 
 
 @propagate.register
+def _(layer: keras.layers.TimeDistributed, extent, p, form):
+    norms.check_call(layer.layer, propagate)
+    steps = fixed(norms.example_shape(layer)[:1], p, layer)
+    extent = propagate(layer.layer, extent, p, form)
+    return extent.repeated(math.prod(steps), p)
+
+
+@propagate.register
 def _(layer: layers.ProdPoly, extent, p, form):
     for polynomial in chains.polynomials(layer, propagate):
         extent = propagate(polynomial, extent, p, form)

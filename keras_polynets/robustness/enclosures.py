@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 
 import keras
 import numpy as np
@@ -12,10 +13,10 @@ from keras_polynets.layers import recursions
 from keras_polynets.layers.degrees import after_activation
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.robustness import contractions
 from keras_polynets.robustness import floats
 from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
-from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import norms
 
 # They change nothing in inference, but for the dtype.
@@ -120,6 +121,34 @@ def _(layer, x, affine):
 @enclose.register(keras.layers.SpectralNormalization)
 def _(layer, x, affine):
     return enclosed(layer.layer, x, affine)
+
+
+@enclose.register(layer_maps.SEPARABLE)
+def _(layer, x, affine):
+    for stage in layer_maps.stages(layer, x.shape):
+        x = x.through(stage, unit_roundoff(layer))
+    return _activated(layer, x)
+
+
+@enclose.register(keras.layers.TimeDistributed)
+def _(layer, x, affine):
+    (x,) = _cast(layer, [x])
+    parts = [
+        enclosed(layer.layer, x.copied(operator.itemgetter(step)), affine)
+        for step in range(x.shape[0])
+    ]
+    parts = [part.copied(operator.itemgetter(None)) for part in parts]
+    return concatenated(parts, axis=1)
+
+
+@enclose.register(keras.layers.Dot)
+def _(layer, x, affine):
+    if layer.normalize:
+        raise NotImplementedError(
+            f"There is no local bound for {layer.name!r}, a Dot with "
+            "normalize=True, which is no polynomial."
+        )
+    return contractions.dot(*_cast(layer, x), layer.axes)
 
 
 @enclose.register(keras.layers.Add)
@@ -276,12 +305,10 @@ def concatenated(enclosures, axis):
     where = axis % (len(enclosures[0].shape) + 1) - 1
     sizes = [x.shape[where] for x in enclosures]
     for x, size in zip(enclosures, sizes, strict=True):
-        indices = np.arange(math.prod(x.shape)).reshape(x.shape)
         pads = [(0, 0)] * len(x.shape)
         pads[where] = before, sum(sizes) - before - size
-        indices = np.pad(indices, pads, constant_values=-1)
-        gather = linear_maps.Gather(indices, x.shape)
-        padded = x.through(linear_maps.Affine(gather), 0.0)
+        pad = functools.partial(np.pad, pad_width=pads, constant_values=-1)
+        padded = x.copied(pad)
         total = padded if total is None else total + padded
         before += size
     return total

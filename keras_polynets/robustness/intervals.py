@@ -153,9 +153,17 @@ class Interval:
         wide = np.broadcast_shapes(self.shape, shape)
         if wide == self.shape:
             return self
-        indices = np.arange(math.prod(self.shape)).reshape(self.shape)
-        indices = np.broadcast_to(indices, wide)
-        gather = linear_maps.Gather(indices, self.shape)
+        return self.copied(lambda numbers: np.broadcast_to(numbers, wide))
+
+    def copied(self, function):
+        """Returns components of the map in another place or order.
+
+        Args:
+            function: Callable that takes the array of the numbers of the
+                components, and returns those that are copied; -1 is for zero.
+        """
+        numbers = np.arange(math.prod(self.shape)).reshape(self.shape)
+        gather = linear_maps.Gather(function(numbers), self.shape)
         return self.through(linear_maps.Affine(gather), 0.0)
 
     def _sum(self, other):

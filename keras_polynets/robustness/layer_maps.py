@@ -2,6 +2,7 @@
 
 import functools
 import math
+import typing
 
 import keras
 import numpy as np
@@ -13,11 +14,9 @@ from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import norms
+from keras_polynets.robustness import probed_maps
 from keras_polynets.robustness import window_maps
 from keras_polynets.robustness.linear_maps import Affine
-
-# The largest matrix that is made of a layer whose map is not known here.
-MATRIX_LIMIT = 2**24
 
 CONVOLUTIONS = norms.CONVOLUTIONS
 TRANSPOSED = (
@@ -25,10 +24,10 @@ TRANSPOSED = (
     | keras.layers.Conv2DTranspose
     | keras.layers.Conv3DTranspose
 )
-# Rounding between their two maps is not seen in the matrix of both.
-TWO_STAGES = {keras.layers.SeparableConv1D, keras.layers.SeparableConv2D}
-# Layers of Keras whose map is known; only these classes themselves.
-KNOWN = AFFINE - TWO_STAGES
+DEPTHWISE = keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D
+SEPARABLE = keras.layers.SeparableConv1D | keras.layers.SeparableConv2D
+# Layers of Keras that are one map; only these classes themselves.
+KNOWN = AFFINE - set(typing.get_args(SEPARABLE))
 # They copy components, or leave zeros.
 COPYING = (
     keras.layers.Flatten
@@ -45,6 +44,23 @@ COPYING = (
     | keras.layers.UpSampling3D
     | PadShortcut
 )
+
+
+def stages(layer, shape):
+    """Returns the `Affine`s of a layer, one behind the other.
+
+    Most have one. Rounding between two is not seen in the matrix of both.
+
+    Args:
+        layer: See `affine`.
+        shape: See `affine`.
+
+    Raises:
+        NotImplementedError: As `affine`.
+    """
+    if type(layer) in typing.get_args(SEPARABLE):
+        return _separable(layer, shape)
+    return [affine(layer, shape)]
 
 
 @functools.singledispatch
@@ -64,7 +80,7 @@ def affine(layer, shape):
             f"There is no linear map of {layer.name!r}, a "
             f"{type(layer).__name__}."
         )
-    return _by_columns(layer, shape)
+    return probed_maps.of_layer(layer, shape)
 
 
 @affine.register(keras.layers.Dense | CONVOLUTIONS)
@@ -105,14 +121,44 @@ def convolution(layer, kernel, bias, shape):
         bias: Array of shape `(filters,)`, or 0.
         shape: Tuple of integers, the shape of an example.
     """
-    first = layer.data_format == "channels_first"
-    sizes, channels = (
-        (shape[1:], shape[0]) if first else (shape[:-1], shape[-1])
-    )
+    sizes, channels = _sizes(layer, shape)
     linear = window_maps.Convolution(
         kernel, _windows(layer, sizes), channels, layer.groups
     )
     return _with_channels(layer, linear, bias)
+
+
+@affine.register(DEPTHWISE)
+def _(layer, shape):
+    norms.check_built(layer)
+    linear = _depthwise(layer, layer.kernel, shape)
+    return _with_channels(layer, linear, _bias(layer))
+
+
+def _depthwise(layer, kernel, shape):
+    kernel = norms.values(kernel)
+    *window, channels, multiplier = kernel.shape
+    kernel = kernel.reshape(*window, 1, channels * multiplier)
+    windows = _windows(layer, _sizes(layer, shape)[0])
+    return window_maps.Convolution(kernel, windows, channels, channels)
+
+
+def _separable(layer, shape):
+    norms.check_built(layer)
+    depthwise = _depthwise(layer, layer.depthwise_kernel, shape)
+    *_, inputs, filters = layer.pointwise_kernel.shape
+    matrix = norms.values(layer.pointwise_kernel).reshape(inputs, filters)
+    pointwise = linear_maps.LastAxis(matrix.T, depthwise.output_shape[:-1])
+    return [
+        _with_channels(layer, depthwise),
+        _with_channels(layer, pointwise, _bias(layer)),
+    ]
+
+
+def _sizes(layer, shape):
+    """Returns the spatial sizes of an example, and its channels."""
+    first = layer.data_format == "channels_first"
+    return (shape[1:], shape[0]) if first else (shape[:-1], shape[-1])
 
 
 def _windows(layer, sizes):
@@ -137,18 +183,16 @@ def _with_channels(layer, linear, bias=0.0):
 def _(layer, shape):
     norms.check_built(layer)
     if layer.output_padding is not None:
-        return _by_columns(layer, shape)
-    first = layer.data_format == "channels_first"
+        return probed_maps.of_layer(layer, shape)
     outputs = layer.compute_output_shape((None, *shape))[1:]
-    sizes, channels = (
-        (outputs[1:], outputs[0]) if first else (outputs[:-1], outputs[-1])
-    )
+    sizes, channels = _sizes(layer, outputs)
     kernel = norms.values(layer.kernel)
     windows = _windows(layer, sizes)
     forward = window_maps.Convolution(kernel, windows, channels)
-    inputs = (*shape[1:], shape[0]) if first else tuple(shape)
+    places, filters = _sizes(layer, shape)
+    inputs = (*places, filters)
     if forward.output_shape != inputs:
-        return _by_columns(layer, shape)
+        return probed_maps.of_layer(layer, shape)
     terms = math.prod(layer.kernel_size) * inputs[-1]
     linear = linear_maps.Transposed(forward, terms)
     return _with_channels(layer, linear, _bias(layer))
@@ -158,11 +202,8 @@ def _(layer, shape):
 def _(layer, shape):
     if layer.padding == "same" and keras.backend.backend() == "torch":
         # There Keras does not leave padded places out of an average.
-        return _by_columns(layer, shape)
-    first = layer.data_format == "channels_first"
-    sizes, channels = (
-        (shape[1:], shape[0]) if first else (shape[:-1], shape[-1])
-    )
+        return probed_maps.of_layer(layer, shape)
+    sizes, channels = _sizes(layer, shape)
     rank = len(sizes)
     windows = window_maps.Windows(
         sizes,
@@ -177,8 +218,8 @@ def _(layer, shape):
 @affine.register(norms.GLOBAL_POOLINGS)
 def _(layer, shape):
     first = layer.data_format == "channels_first"
-    size = math.prod(shape[1:] if first else shape[:-1])
-    channels = shape[0] if first else shape[-1]
+    sizes, channels = _sizes(layer, shape)
+    size = math.prod(sizes)
     means = np.full((1, size), 1 / size)
     outputs = layer.compute_output_shape((None, *shape))[1:]
     eye = np.eye(channels)
@@ -222,23 +263,23 @@ def _(layer: ScalarGate, shape):
 
 @affine.register(COPYING)
 def _(layer, shape):
-    return Affine(gather(_exact(layer, "float32"), shape))
+    return Affine(_copied(layer, shape))
 
 
 @affine.register
 def _(layer: keras.layers.UpSampling2D, shape):
     if layer.interpolation == "nearest":
-        return Affine(gather(_exact(layer, "float32"), shape))
-    return _by_columns(layer, shape)
+        return Affine(_copied(layer, shape))
+    return probed_maps.of_layer(layer, shape)
 
 
 @affine.register
 def _(layer: keras.layers.CenterCrop, shape):
-    sizes = shape[1:] if layer.data_format == "channels_first" else shape[:-1]
+    sizes, _ = _sizes(layer, shape)
     if layer.height <= sizes[0] and layer.width <= sizes[1]:
-        return Affine(gather(_exact(layer, "float32"), shape))
+        return Affine(_copied(layer, shape))
     # Smaller images are resized, and components mixed.
-    return _by_columns(layer, shape)
+    return probed_maps.of_layer(layer, shape)
 
 
 @affine.register
@@ -258,116 +299,9 @@ def _(layer: GaussianFilter2D, shape):
     return Affine(linear_maps.Chained(padded, smooth))
 
 
-def gather(function, shape, name=None):
-    """Returns the `Gather` of a function that copies components.
-
-    Args:
-        function: A layer, or another callable of a batch of examples.
-        shape: Tuple of integers, the shape of an example.
-        name: String, how a message calls the function.
-
-    Raises:
-        NotImplementedError: If the function does not copy components of each
-            example on its own, or if there are too many to be followed.
-    """
-    size = math.prod(shape)
-    if size >= 2**24:
-        raise NotImplementedError(
-            f"{name or function} acts on {size:,} numbers; up to {2**24:,} "
-            "are followed"
-        )
-    # Numbers up to 2**24 are exact in float32; 0 stands for padding.
-    numbers = np.arange(1, size + 1, dtype="float32").reshape(1, *shape)
-    # Two examples, which have no number in common.
-    outputs = function(np.concatenate([numbers, -numbers]))
-    outputs = keras.ops.convert_to_numpy(outputs)
-    if outputs.dtype != "float32":
-        raise NotImplementedError(
-            f"{name or function} makes {outputs.dtype} of float32. Rounding to "
-            "a dtype that an operation names has no bound here: give the "
-            "layers the dtype instead."
-        )
-    indices = outputs[:1].astype("int64")
-    expected = np.concatenate([indices, -indices])
-    if not np.array_equal(outputs, expected) or indices.min(initial=0) < 0:
-        raise NotImplementedError(
-            "Expected a function that copies components of each example on "
-            f"its own. Received: {name or function}, which changes their "
-            "values or acts on the axis of the batch too. Give it the axis "
-            "that is meant, which must not be 0."
-        )
-    return linear_maps.Gather(indices[0] - 1, shape)
-
-
-def _exact(layer, dtype):
-    """Returns a copy of a layer, not built, that computes in a dtype."""
-    return type(layer).from_config({**layer.get_config(), "dtype": dtype})
+def _copied(layer, shape):
+    return probed_maps.gather(probed_maps.exact(layer, "float32"), shape)
 
 
 def _bias(layer):
     return norms.values(layer.bias) if layer.use_bias else 0.0
-
-
-def _by_columns(layer, shape):
-    """Returns the affine map of a layer that is run on each unit vector."""
-    name = f"Layer {layer.name!r}, a {type(layer).__name__}"
-    outputs = layer.compute_output_shape((None, *shape))[1:]
-    _check_size(name, shape, outputs)
-    norms.check_built(layer)
-    for variable in layer.weights:
-        norms.values(variable)
-    exact = _exact(layer, "float64")
-    exact.build((None, *shape))
-    exact.set_weights(layer.get_weights())
-    if isinstance(exact, keras.layers.Normalization):
-        # What it computes with is made of its weights when it is built.
-        exact.finalize_state()
-    if hasattr(exact, "activation"):
-        exact.activation = keras.activations.linear
-    return _columns(functools.partial(exact, training=False), shape, name)
-
-
-def of_operation(operation, function, shape):
-    """Returns the affine map of an operation that sums components.
-
-    Args:
-        operation: The `keras.Operation`.
-        function: A callable of a batch of examples, the operation with its
-            further arguments.
-        shape: Tuple of integers, the shape of an example.
-
-    Raises:
-        NotImplementedError: If its matrix would be too large.
-    """
-    name = f"Operation {operation.name!r}, a {type(operation).__name__}"
-    example = keras.KerasTensor((None, *shape))
-    _check_size(name, shape, keras.ops.shape(function(example))[1:])
-    known = _columns(function, shape, name)
-    # The division of a mean is rounded as well.
-    return known.with_terms(math.prod(shape) + 1)
-
-
-def _check_size(name, shape, outputs):
-    size, count = math.prod(shape), math.prod(outputs)
-    if size * count > MATRIX_LIMIT:
-        raise NotImplementedError(
-            f"{name}, has no rule of its own, and its matrix of {size:,} × "
-            f"{count:,} numbers is too large: the limit is {MATRIX_LIMIT:,}. "
-            "Use smaller inputs, or layers such as `Conv2D`, `Dense` and "
-            "`AveragePooling2D`."
-        )
-
-
-def _columns(function, shape, name):
-    size = math.prod(shape)
-    points = np.concatenate([np.zeros((1, size)), np.eye(size)])
-    outputs = function(keras.ops.convert_to_tensor(points.reshape(-1, *shape)))
-    values = keras.ops.convert_to_numpy(outputs)
-    if values.dtype != "float64" or len(values) != size + 1:
-        raise NotImplementedError(
-            f"{name}, has no rule of its own, and its matrix needs float64 "
-            "and examples that do not meet. With JAX set JAX_ENABLE_X64=1."
-        )
-    matrix = (values[1:] - values[0]).reshape(size, -1).T
-    linear = linear_maps.Matrix(matrix, shape, values.shape[1:])
-    return Affine(linear, values[0])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
+from keras_polynets.analysis.degree_rules import AFFINE
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
 from keras_polynets.robustness import layer_maps
@@ -22,7 +23,7 @@ def is_linear(layer):
     Args:
         layer: A built layer.
     """
-    return type(layer) in layer_maps.KNOWN or isinstance(layer, LINEAR)
+    return type(layer) in AFFINE or isinstance(layer, LINEAR)
 
 
 def linear_extent(layer, extent, p):
@@ -47,7 +48,12 @@ def linear_extent(layer, extent, p):
             f"on the size of its input, which is open: {shape}. Build the "
             "model with a fixed input shape."
         )
-    known = layer_maps.affine(layer, shape)
+    for known in layer_maps.stages(layer, shape):
+        extent = _through(extent, known, p)
+    return extent
+
+
+def _through(extent, known, p):
     linear = known.linear
     bias = np.broadcast_to(np.abs(known.bias), linear.output_shape)
     norm = operator_norms.norm_of_map(linear, p)

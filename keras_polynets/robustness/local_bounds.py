@@ -89,16 +89,16 @@ def certified_accuracy(
       the Hessian bounded by its largest eigenvalue, what is left by the sizes
       of its terms; for networks that are one dense polynomial layer.
     - `"auto"`: the best of all of them, for each image; the quadratic one for
-      images that no other certifies.
+      images that no other certifies, unless the corner of the ball to which
+      the gradient points is classified wrongly.
 
     Args:
         model: A built functional or sequential classifier that yields logits
             and is a polynomial of its input: convolutions, dense layers,
-            poolings, batch normalisations, sums, products, `square` and the
-            layers of keras_polynets. Separable convolutions, `Dot`,
-            `TimeDistributed` and operations such as `keras.ops.matmul` are
-            polynomials too, but not known here. They and layers of your own
-            are taught by `keras_polynets.robustness.enclose.register`.
+            poolings, batch normalisations, sums, products, `square`, `Dot`,
+            `TimeDistributed`, the layers of keras_polynets, and operations
+            such as `keras.ops.matmul`. Layers of your own are taught by
+            `keras_polynets.robustness.enclose.register`.
         dataset: Tuple `(images, labels)` of arrays, or an iterable of such
             batches. Images as they are stored (integers) go through
             `model.preprocessor`; floats are taken to be in the model's input

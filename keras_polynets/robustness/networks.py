@@ -8,13 +8,16 @@ import numpy as np
 from keras import tree
 
 from keras_polynets.analysis import graphs
+from keras_polynets.robustness import contractions
 from keras_polynets.robustness import floats
 from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import linear_parts
+from keras_polynets.robustness import probed_maps
 from keras_polynets.robustness import taylor_forms
 from keras_polynets.robustness.enclosures import concatenated
+from keras_polynets.robustness.enclosures import enclose
 from keras_polynets.robustness.enclosures import enclosed
 from keras_polynets.robustness.intervals import Interval
 
@@ -90,12 +93,11 @@ class Network:
     """
 
     def __init__(self, model):
+        self._run, self.dtype = enclosed, "float32"
         if isinstance(model, keras.Model):
             graphs.check_graph(model)
+            self._run, self.dtype = of_model, model.inputs[0].dtype
         self.model = model
-        self.dtype = "float32"
-        if isinstance(model, keras.Model):
-            self.dtype = model.inputs[0].dtype
         self._unit = floats.roundoff_of(
             self.dtype, f"Model {model.name!r} with inputs"
         )
@@ -121,7 +123,8 @@ class Network:
             x = taylor_forms.of_ball(lower, upper, self._shared, unit)
         # Rounding errors are infinite where numbers overflow.
         with np.errstate(invalid="ignore", over="ignore"):
-            values = intervals.evaluated(self._run(x.cast(self._unit)))
+            values = self._run(self.model, x.cast(self._unit), self.affine)
+            values = intervals.evaluated(values)
         size = math.prod(values.shape)
         if values.source is None:
             rows = np.eye(size).reshape(size, *values.shape)
@@ -131,21 +134,23 @@ class Network:
         bias = np.broadcast_to(last.bias, values.shape).ravel()
         return Outputs(values, hidden, rows, bias)
 
-    def _run(self, x):
-        if not isinstance(self.model, keras.Model):
-            return enclosed(self.model, x, self.affine)
 
-        def visit(path, operation, args, kwargs):
-            if isinstance(operation, keras.Layer):
-                inputs = args[0]
-                if len(args) > 1 and _is_enclosure(args[1]):
-                    inputs = list(args)
-                return enclosed(operation, inputs, self.affine)
-            return of_operation(operation, args, kwargs)
+@enclose.register
+def of_model(model: keras.Model, x, affine):
+    """Encloses what a model yields: the rule of `enclose` for models."""
+    graphs.check_graph(model)
 
-        inputs = graphs.functional(self.model)._inputs_struct
-        inputs = tree.map_structure(lambda _: x, inputs)
-        return graphs.run(self.model, inputs, visit)
+    def visit(path, operation, args, kwargs):
+        if isinstance(operation, keras.Layer):
+            inputs = args[0]
+            if len(args) > 1 and _is_enclosure(args[1]):
+                inputs = list(args)
+            return enclosed(operation, inputs, affine)
+        return of_operation(operation, args, kwargs)
+
+    inputs = graphs.functional(model)._inputs_struct
+    inputs = tree.map_structure(lambda _: x, inputs)
+    return graphs.run(model, inputs, visit)
 
 
 def of_operation(operation, args, kwargs):
@@ -178,17 +183,19 @@ def of_operation(operation, args, kwargs):
         return x * (1 / keras.ops.convert_to_numpy(args[1]).astype("float64"))
     if name == "Concatenate":
         return concatenated(list(x), operation.axis)
+    if name in ("Matmul", "Einsum"):
+        return _contracted(operation, args)
 
     def function(y):
         return operation(y, *args[1:], **kwargs)
 
     if name in COPYING_OPERATIONS:
         label = f"operation {operation.name!r}, a {name}"
-        gather = layer_maps.gather(function, x.shape, label)
+        gather = probed_maps.gather(function, x.shape, label)
         return x.through(linear_maps.Affine(gather), 0.0)
     if name in SUMMING_OPERATIONS:
         x = intervals.evaluated(x)
-        known = layer_maps.of_operation(operation, function, x.shape)
+        known = probed_maps.of_operation(operation, function, x.shape)
         return x.through(known, x.unit)
     raise NotImplementedError(
         f"There is no local bound for the operation {operation.name!r}, a "
@@ -196,6 +203,64 @@ def of_operation(operation, args, kwargs):
         "write it with layers, or as a layer of your own with a rule: "
         "`keras_polynets.robustness.enclose.register`."
     )
+
+
+def _contracted(operation, args):
+    """Encloses a matrix product or a sum of products of two tensors."""
+    are_constant = [not _is_enclosure(x) for x in args]
+    operands = [
+        keras.ops.convert_to_numpy(x).astype("float64") if is_constant else x
+        for x, is_constant in zip(args, are_constant, strict=True)
+    ]
+    if type(operation).__name__ == "Matmul":
+        if _is_product_of_examples(*operands):
+            return contractions.matmul(*operands)
+    elif len(operands) == 2:
+        subscripts = _of_examples(operation.subscripts, are_constant)
+        if subscripts is not None:
+            return contractions.einsum(subscripts, *operands)
+    shapes = [tuple(x.shape) for x in operands]
+    raise NotImplementedError(
+        f"There is no local bound for the operation {operation.name!r} "
+        f"({type(operation).__name__}) on examples of shapes {shapes}. Bounds "
+        "exist for two tensors, multiplied example by example: the axis of "
+        "the batch comes first in both and in the result, and meets no other."
+    )
+
+
+def _is_product_of_examples(x, y):
+    """Says whether `matmul` meets neither the axis of the batch nor another
+    axis in its place."""
+    ranks = [len(operand.shape) for operand in (x, y)]
+    if isinstance(x, np.ndarray):
+        return ranks[0] <= ranks[1] and ranks[1] > 1
+    if isinstance(y, np.ndarray):
+        return 2 >= ranks[1] or ranks[1] <= ranks[0]
+    return ranks[0] == ranks[1] > 1
+
+
+def _of_examples(subscripts, are_constant):
+    """Returns subscripts without the batch, `None` where it is summed."""
+    inputs, arrow, outputs = subscripts.replace(" ", "").partition("->")
+    inputs = inputs.split(",")
+    batch = {
+        own[:1]
+        for own, is_constant in zip(inputs, are_constant, strict=True)
+        if not is_constant
+    }
+    rest = [
+        own if is_constant else own[1:]
+        for own, is_constant in zip(inputs, are_constant, strict=True)
+    ]
+    letter = outputs[:1]
+    if (
+        "." in subscripts
+        or not arrow
+        or batch != {letter}
+        or letter in f"{rest}{outputs[1:]}"
+    ):
+        return None
+    return f"{','.join(rest)}->{outputs[1:]}"
 
 
 def _check_ranks(operation, x, other):
