@@ -69,7 +69,7 @@ def calls(model, input_shapes=None):
     return found
 
 
-def run(model, inputs, visit, path=()):
+def run(model, inputs, visit, path=(), enter=None):
     """Runs the graph of a model on anything that stands for its tensors.
 
     Nested models are entered.
@@ -81,17 +81,21 @@ def run(model, inputs, visit, path=()):
             stands for the outputs of a call, in the order of its tensors; more
             than there are do no harm. `path` is as in `Call`.
         path: Tuple of strings, the names of the models around this one.
+        enter: Callable `(model, inputs)` that returns what each model, also
+            the outermost, makes of its inputs before its graph begins.
 
     Returns:
         What stands for the outputs, in their structure.
     """
+    if enter is not None:
+        inputs = enter(model, inputs)
 
     def operation_fn(operation):
         where = (*path, operation.name)
 
         def call(*args, **kwargs):
             if is_graph(operation):
-                return run(operation, args[0], visit, where)
+                return run(operation, args[0], visit, where, enter)
             return visit("/".join(where), operation, args, kwargs)
 
         return call

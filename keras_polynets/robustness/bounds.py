@@ -248,9 +248,12 @@ def _(layer, extent, p, form):
 @propagate.register
 def _(layer: layers.QuadraticLayer, extent, p, form):
     norms.check_one_shape(layer)
-    outputs = of_neurons(
-        layer, extent, functools.partial(propagate, p=p, form=form)
-    )
+
+    def through(branch, extent):
+        norms.check_call(branch, propagate)
+        return propagate(branch, extent, p, form)
+
+    outputs = of_neurons(layer, extent, through)
     if layer.bias is not None:
         shape = layer.compute_output_shape((None, *norms.example_shape(layer)))
         units = layer.bias.shape[0]

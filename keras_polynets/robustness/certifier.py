@@ -50,10 +50,15 @@ class Certifier:
         self._network = Network(model)
         self._pairs = pairwise.PairwiseLipschitz(model)
         self._quadratic = QuadraticForms(model, self._network.affine)
+        # Models of other dtypes take what is rounded to float32.
+        is_exact = self._network.dtype == "float64"
+        self._dtype = "float64" if is_exact else "float32"
         if clip is None and getattr(model, "input_range", None) is None:
             self._low, self._high = np.float32(-np.inf), np.float32(np.inf)
         else:
-            self._low, self._high = inputs.valid_range(model, clip)
+            self._low, self._high = inputs.valid_range(
+                model, clip, self._dtype
+            )
 
     def bounds(self, images, epsilon, method="affine"):
         """Bounds of the outputs on the ball around each image.
@@ -228,18 +233,17 @@ class Certifier:
                 f"images of dtype {np.asarray(images).dtype}. Call "
                 "model.preprocessor first."
             )
-        # Models of other dtypes take what is rounded to float32.
-        exact = self._network.dtype == "float64"
         x = inputs.as_images(
-            self._model,
-            images,
-            self._low,
-            self._high,
-            "float64" if exact else "float32",
+            self._model, images, self._low, self._high, self._dtype
         ).astype("float64")
+        if not len(x):
+            raise ValueError(
+                "Expected at least one image. Received: images of shape "
+                f"{x.shape}"
+            )
         low, high = (np.float64(side) for side in (self._low, self._high))
         ends = x - epsilon, x + epsilon
-        if exact and epsilon > 0:
+        if self._dtype == "float64" and epsilon > 0:
             ends = np.nextafter(ends[0], -np.inf), np.nextafter(ends[1], np.inf)
         return x, np.maximum(ends[0], low), np.minimum(ends[1], high)
 

@@ -4,6 +4,8 @@ import keras
 
 from keras_polynets import layers
 from keras_polynets.analysis import degree
+from keras_polynets.analysis import graphs
+from keras_polynets.robustness import floats
 from keras_polynets.robustness import norms
 
 LOCAL = (
@@ -33,18 +35,26 @@ def chain(model, rules):
                 f"Model {model.name!r} has no weights yet. Build it first: "
                 "call it once, or start it with `keras.Input(shape)`."
             )
-        _check_calls(model.layers, rules)
-        return model.layers
-    nodes_by_depth = getattr(model, "_nodes_by_depth", None)
-    if nodes_by_depth is None:
+    if not graphs.is_graph(model):
         raise ValueError(
             f"Model {model.name!r} is a subclassed model, whose graph is not "
             "known. Bound its layers one by one, or register a rule with "
             "`keras_polynets.robustness.propagate.register("
             f"{type(model).__name__})`."
         )
+    graphs.check_graph(model)
+    graph = graphs.functional(model)
+    for x in graph.inputs:
+        floats.roundoff_of(x.dtype, f"Model {model.name!r} with inputs")
+    if len(graph.outputs) != 1:
+        raise ValueError(
+            "Bounds over a whole set are those of one output. Received: "
+            f"{model.name!r} with {len(graph.outputs)} outputs. Build a model "
+            "of the one that is meant, "
+            "`keras.Model(model.inputs, model.outputs[0])`."
+        )
     operations = []
-    for _, nodes in sorted(nodes_by_depth.items(), reverse=True):
+    for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True):
         inputs = [
             len(node.input_tensors) for node in nodes if not node.is_input
         ]
@@ -58,7 +68,13 @@ def chain(model, rules):
                 "register a rule for it with "
                 "`keras_polynets.robustness.propagate.register`."
             )
-        operations.append(nodes[0].operation)
+        (node,) = nodes
+        if isinstance(node.operation, keras.Layer) and not node.is_input:
+            arguments = node.arguments
+            norms.check_arguments(
+                node.operation, arguments.args, arguments.kwargs
+            )
+        operations.append(node.operation)
     _check_calls(operations, rules)
     return operations
 

@@ -21,11 +21,43 @@ from keras_polynets.robustness import norms
 
 # They change nothing in inference, but for the dtype.
 IDLE = NOISE | {keras.layers.ActivityRegularization, keras.layers.Identity}
+# They leave components in their order.
+_KEEPING = IDLE | {
+    keras.layers.Flatten,
+    keras.layers.InputLayer,
+    keras.layers.Reshape,
+}
+# TensorFlow computes them in single precision at best.
+_SINGLE = (
+    keras.layers.CenterCrop
+    | keras.layers.Rescaling
+    | keras.layers.Resizing
+    | keras.layers.UpSampling2D
+)
 
 
-def unit_roundoff(layer):
-    """Returns the unit roundoff of the arithmetic of a layer."""
-    return floats.roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
+def keeps_order(layer):
+    """Returns whether a layer yields its input, but for shape and dtype.
+
+    Args:
+        layer: A layer or another operation.
+    """
+    # Flattening of channels that come first moves them.
+    moves = getattr(layer, "data_format", None) == "channels_first"
+    return type(layer) in _KEEPING and not moves
+
+
+def unit_roundoff(layer, x=None):
+    """Returns the unit roundoff of the arithmetic of a layer.
+
+    Args:
+        layer: A layer.
+        x: The enclosure that it takes, in whose dtype it may compute.
+    """
+    unit = floats.roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
+    if isinstance(layer, _SINGLE):
+        unit = max(unit, floats.UNIT_ROUNDOFFS["float32"])
+    return unit if x is None or layer.autocast else max(unit, x.unit)
 
 
 @functools.singledispatch
@@ -57,10 +89,9 @@ def enclose(layer, x, affine):
     ...     return x * x * x
     """
     if type(layer) in IDLE:
-        return _cast(layer, [x])[0]
+        return _cast(layer, x) if isinstance(x, list) else _cast(layer, [x])[0]
     if type(layer) in layer_maps.KNOWN:
-        outputs = x.through(affine(layer, x.shape), unit_roundoff(layer))
-        return _activated(layer, outputs)
+        return _activated(layer, _through(layer, x, affine))
     name = type(layer).__name__
     raise NotImplementedError(
         f"There is no local bound for {layer.name!r}, a {name}. Bounds exist "
@@ -115,18 +146,19 @@ def _(layer, x, affine):
     | layers.GaussianFilter2D
 )
 def _(layer, x, affine):
-    return x.through(affine(layer, x.shape), unit_roundoff(layer))
+    return _through(layer, x, affine)
 
 
 @enclose.register(keras.layers.SpectralNormalization)
 def _(layer, x, affine):
-    return enclosed(layer.layer, x, affine)
+    (x,) = _cast(layer, [x])
+    return _cast(layer, [enclosed(layer.layer, x, affine)])[0]
 
 
 @enclose.register(layer_maps.SEPARABLE)
 def _(layer, x, affine):
     for stage in layer_maps.stages(layer, x.shape):
-        x = x.through(stage, unit_roundoff(layer))
+        x = x.through(stage, unit_roundoff(layer, x))
     return _activated(layer, x)
 
 
@@ -153,7 +185,15 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.Add)
 def _(layer, x, affine):
-    return functools.reduce(lambda a, b: a + b, _cast(layer, x))
+    return _sum(layer, x)
+
+
+def _sum(layer, terms):
+    first, *rest = _cast(layer, terms)
+    for term in rest:
+        norms.check_addition(layer, first.shape, term.shape)
+        first = first + term
+    return first
 
 
 @enclose.register(keras.layers.Subtract)
@@ -164,7 +204,7 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.Average)
 def _(layer, x, affine):
-    return functools.reduce(lambda a, b: a + b, _cast(layer, x)) * (1 / len(x))
+    return _sum(layer, x) * (1 / len(x))
 
 
 @enclose.register(keras.layers.Multiply)
@@ -179,7 +219,7 @@ def _(layer, x, affine):
 
 def _cast(layer, enclosures):
     """Returns the inputs of a layer in its dtype."""
-    return [x.cast(unit_roundoff(layer)) for x in enclosures]
+    return [x.cast(unit_roundoff(layer, x)) for x in enclosures]
 
 
 @enclose.register(layers.CCP | layers.NCP)
@@ -236,6 +276,7 @@ def _(layer: layers.CCPConv2D, x, affine):
 
 @enclose.register
 def _(layer: layers.ProdPoly, x, affine):
+    (x,) = _cast(layer, [x])
     for polynomial in layer.polynomials:
         x = enclosed(polynomial, x, affine)
     return x
@@ -251,7 +292,8 @@ def _(layer: layers.QuadraticLayer, x, affine):
         sizes[0 if first else -1] = -1
         bias = norms.values(layer.bias).reshape(sizes)
         outputs = outputs + bias
-    return _activated(layer, outputs)
+    # Half precision multiplies in single precision.
+    return _cast(layer, [_activated(layer, outputs)])[0]
 
 
 def of_neurons(layer, x, apply):
@@ -272,7 +314,9 @@ def of_neurons(layer, x, apply):
 
 
 def _through(layer, x, affine):
-    return x.through(affine(layer, x.shape), unit_roundoff(layer))
+    """Encloses what a linear layer yields, without its activation."""
+    norms.check_call(layer, layer_maps.affine, enclose)
+    return x.through(affine(layer, x.shape), unit_roundoff(layer, x))
 
 
 def _factors(layer, x, affine, terms=None):
@@ -302,6 +346,11 @@ def concatenated(enclosures, axis):
         axis: Integer, the axis, counted with the batch.
     """
     total, before = None, 0
+    if axis % (len(enclosures[0].shape) + 1) == 0:
+        raise NotImplementedError(
+            "There is no bound for examples that are concatenated along the "
+            "axis of the batch (axis=0). Concatenate them along another one."
+        )
     where = axis % (len(enclosures[0].shape) + 1) - 1
     sizes = [x.shape[where] for x in enclosures]
     for x, size in zip(enclosures, sizes, strict=True):

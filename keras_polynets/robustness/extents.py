@@ -43,12 +43,15 @@ class Extent:
         )
 
     def meet(self, other):
-        """Returns the smaller of each pair of bounds."""
-        return Extent(
-            min(self.radius, other.radius),
-            min(self.peak, other.peak),
-            min(self.lipschitz, other.lipschitz),
+        """Returns the smaller of each pair of bounds.
+
+        A bound that overflowed, to NaN too, bounds nothing.
+        """
+        pairs = np.array(
+            [dataclasses.astuple(self), dataclasses.astuple(other)]
         )
+        smaller = np.fmin(*pairs)
+        return Extent(*np.where(np.isnan(smaller), np.inf, smaller).tolist())
 
     def averaged(self, norm):
         """Returns the extent behind an averaging map of operator norm `norm`.

@@ -71,12 +71,13 @@ def fits(shape, expected):
     )
 
 
-def valid_range(model, clip):
-    """Returns `(low, high)` as float32 arrays.
+def valid_range(model, clip, dtype="float32"):
+    """Returns `(low, high)` as arrays.
 
     Args:
         model: The model, whose `input_range` holds by default.
         clip: The range that a user gave, or `None`.
+        dtype: The dtype of the arrays.
     """
     valid = getattr(model, "input_range", None) if clip is None else clip
     if valid is None:
@@ -86,7 +87,7 @@ def valid_range(model, clip):
             "`clip=(low, high)`."
         )
     try:
-        sides = (np.asarray(side, "float32") for side in valid)
+        sides = (np.asarray(side, dtype) for side in valid)
         low, high = map(np.array, np.broadcast_arrays(*sides))
     except (TypeError, ValueError):
         low, high = np.float32(1), np.float32(0)

@@ -82,7 +82,9 @@ class Interval:
         unit = unit or self.unit
         # It is at least `growth` times the sum of the absolute terms, which
         # spares float32 the closer look.
-        if unit > 2.0**-24 or not (rounding <= growth * 1e30).all():
+        moderate = unit <= 2.0**-24 and not linear.is_huge
+        limit = growth * 1e30 / affine.partial
+        if not (moderate and (rounding <= limit).all()):
             size = given._terms(affine, growth)
             rounding = floats.within(rounding, size, unit)
         return Interval(
@@ -100,7 +102,7 @@ class Interval:
         sizes = np.stack([ones, self.magnitude])
         weights, terms = affine.linear.absolute().apply(sizes)
         terms = terms + affine.bias_terms
-        return np.maximum(weights, (1 + growth) * terms)
+        return np.maximum(weights, (1 + growth) * affine.partial * terms)
 
     def cast(self, unit):
         """Returns the map as a layer of another dtype takes it.
@@ -225,6 +227,18 @@ class Interval:
             unit,
         )
 
+    def after(self, left, right):
+        """Returns the map where a product is computed on the way to it.
+
+        Args:
+            left: An `Interval`.
+            right: An `Interval`.
+        """
+        left, right = left.widened(self.shape), right.widened(self.shape)
+        size = left.magnitude * right.magnitude
+        rounding = floats.within(self.rounding, size, self.unit)
+        return dataclasses.replace(self, rounding=rounding)
+
     def contract(self, rows):
         """Returns bounds of linear functions of the map, on each ball.
 
@@ -248,12 +262,14 @@ class Product:
     Args:
         left: An `Interval`, or a subclass.
         right: Another, of the same class.
+        on_the_way: Tuple of pairs whose products the network computes first,
+            and that must not overflow either.
     """
 
     __array_ufunc__ = None
 
-    def __init__(self, left, right):
-        self._operands = left, right
+    def __init__(self, left, right, on_the_way=()):
+        self._operands, self._on_the_way = (left, right), on_the_way
 
     @property
     def shape(self):
@@ -266,7 +282,10 @@ class Product:
         left, right = map(evaluated, self._operands)
         if left.shape != right.shape:
             left, right = left.widened(right.shape), right.widened(left.shape)
-        return left.product(right)
+        value = left.product(right)
+        for product in self._on_the_way:
+            value = value.after(*map(evaluated, product))
+        return value
 
     def __getattr__(self, name):
         return getattr(self.value, name)
@@ -283,10 +302,11 @@ class Product:
 
     def __add__(self, other):
         left, right = self._operands
+        before = *self._on_the_way, self._operands
         if left is not right and other is right:
-            return Product(left + 1.0, right)
+            return Product(left + 1.0, right, before)
         if left is not right and other is left:
-            return Product(right + 1.0, left)
+            return Product(right + 1.0, left, before)
         return self.value + evaluated(other)
 
     __radd__ = __add__
@@ -346,4 +366,12 @@ def _middle(lower, upper):
 
 def _example(constant, shape):
     """Returns the shape of a constant without an axis of the batch."""
-    return np.shape(constant)[max(np.ndim(constant) - len(shape), 0) :]
+    extra = max(np.ndim(constant) - len(shape), 0)
+    sizes = np.shape(constant)
+    if extra > 1 or sizes[:extra] not in ((), (1,)):
+        raise NotImplementedError(
+            f"There is no bound for constants of shape {sizes}, which differ "
+            f"from example to example, of shape {tuple(shape)}. Leave out the "
+            "axis of the batch, or make it 1."
+        )
+    return sizes[extra:]

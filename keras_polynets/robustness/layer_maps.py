@@ -1,5 +1,6 @@
 """The linear map and the bias of each affine layer, in NumPy float64."""
 
+import dataclasses
 import functools
 import math
 import typing
@@ -171,12 +172,15 @@ def _windows(layer, sizes):
     )
 
 
-def _with_channels(layer, linear, bias=0.0):
+def _with_channels(layer, linear, bias=0.0, partial=1.0):
     if layer.data_format == "channels_last":
-        return Affine(linear, bias)
-    rank = len(linear.output_shape) - 1
-    bias = np.reshape(bias, (-1, *[1] * rank)) if np.ndim(bias) else bias
-    return Affine(linear_maps.MovedChannels(linear), bias)
+        return Affine(linear, bias, partial=partial)
+    linear = linear_maps.MovedChannels(linear)
+    if np.ndim(bias):
+        rank = len(linear.output_shape) - 1
+        bias = np.reshape(bias, (-1, *[1] * rank))
+        norms.check_addition(layer, linear.output_shape, bias.shape)
+    return Affine(linear, bias, partial=partial)
 
 
 @affine.register(TRANSPOSED)
@@ -212,26 +216,33 @@ def _(layer, shape):
         [1] * rank,
         layer.padding,
     )
-    return _with_channels(layer, window_maps.Pooling(windows, channels))
+    linear = window_maps.Pooling(windows, channels)
+    # A sum is computed first.
+    return _with_channels(layer, linear, partial=linear.terms)
 
 
 @affine.register(norms.GLOBAL_POOLINGS)
 def _(layer, shape):
-    first = layer.data_format == "channels_first"
     sizes, channels = _sizes(layer, shape)
-    size = math.prod(sizes)
-    means = np.full((1, size), 1 / size)
+    windows = window_maps.Windows(
+        sizes, sizes, sizes, [1] * len(sizes), "valid"
+    )
+    pooling = window_maps.Pooling(windows, channels)
+    mean = _with_channels(layer, pooling, partial=pooling.terms)
     outputs = layer.compute_output_shape((None, *shape))[1:]
-    eye = np.eye(channels)
-    matrix = np.kron(eye, means) if first else np.kron(means, eye)
-    return Affine(linear_maps.Matrix(matrix, shape, outputs))
+    reshape = linear_maps.Gather(
+        np.arange(channels).reshape(outputs), mean.linear.output_shape
+    )
+    linear = linear_maps.Chained(mean.linear, reshape)
+    return dataclasses.replace(mean, linear=linear)
 
 
 @affine.register
 def _(layer: keras.layers.BatchNormalization, shape):
     norms.check_built(layer)
-    variance = norms.values(layer.moving_variance)
-    scale = 1 / np.sqrt(variance + layer.epsilon)
+    variance = norms.values(layer.moving_variance) + layer.epsilon
+    _check_deviation(layer, np.sqrt(variance))
+    scale = 1 / np.sqrt(variance)
     if layer.scale:
         scale = scale * norms.values(layer.gamma)
     bias = moved = -norms.values(layer.moving_mean) * scale
@@ -246,10 +257,50 @@ def _(layer: keras.layers.BatchNormalization, shape):
 
 
 @affine.register
-def _(layer: keras.layers.Rescaling, shape):
-    scale, offset = (
-        np.asarray(x, "float64") for x in (layer.scale, layer.offset)
+def _(layer: keras.layers.Normalization, shape):
+    norms.check_built(layer)
+    if layer.mean is None:
+        raise ValueError(
+            f"Layer {layer.name!r} has no mean and variance yet. Call its "
+            "`adapt(data)` first."
+        )
+    mean, variance = (
+        keras.ops.convert_to_numpy(x).astype("float64")
+        for x in (layer.mean, layer.variance)
     )
+    # They have an axis for the batch, but for one mean of everything.
+    mean, variance = (
+        x[0] if x.ndim > len(shape) else x for x in (mean, variance)
+    )
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    _check_deviation(layer, deviation)
+    if layer.invert:
+        return Affine(linear_maps.Scale(deviation, shape, terms=3), mean)
+    linear = linear_maps.Scale(1 / deviation, shape, terms=3)
+    # The mean is subtracted first.
+    partial = max(1.0, float(deviation.max()))
+    return Affine(linear, -mean / deviation, partial=partial)
+
+
+def _check_deviation(layer, deviation):
+    """Raises a `ValueError` where what divides is not finite or flushed."""
+    dtype = (
+        "float32" if layer.compute_dtype == "bfloat16" else layer.compute_dtype
+    )
+    if np.all(np.isfinite(deviation) & (deviation**2 >= np.finfo(dtype).tiny)):
+        return
+    raise ValueError(
+        f"Layer {layer.name!r} divides by a deviation that is 0, not finite or "
+        f"too small for {layer.compute_dtype}, for which no bound exists. "
+        "Received: deviations from "
+        f"{np.min(deviation)} to {np.max(deviation)}. Leave out components "
+        "that are constant, or use a larger `epsilon`."
+    )
+
+
+@affine.register
+def _(layer: keras.layers.Rescaling, shape):
+    scale, offset = norms.rescaling_values(layer)
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         # As Keras does, which leaves the offset as it is.
         scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))

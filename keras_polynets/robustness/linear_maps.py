@@ -15,12 +15,16 @@ import numpy as np
 class LinearMap:
     """A linear map `x -> A x` of arrays.
 
+    `is_huge` says whether weights may be too large for single precision.
+
     Args:
         input_shape: Tuple, the shape of an example.
         output_shape: Tuple, the shape of what the map makes of it.
         terms: Integer, how many products an output is the sum of, at most. It
             bounds the rounding error of whoever computes the map.
     """
+
+    is_huge = False
 
     def __init__(self, input_shape, output_shape, terms):
         self.input_shape = tuple(input_shape)
@@ -127,6 +131,8 @@ class Scale(LinearMap):
     def __init__(self, factors, shape, terms=1):
         super().__init__(shape, shape, terms)
         self._factors = np.asarray(factors, "float64")
+        # Unlike weights, they are computed.
+        self.is_huge = bool((np.abs(self._factors) > 1e30).any())
 
     def _apply(self, x):
         return x * self._factors
@@ -189,15 +195,16 @@ class Transposed(LinearMap):
 
 
 class Chained(LinearMap):
-    """One map behind another that copies components.
+    """One map behind another, of which one copies components.
 
     Args:
-        first: The `Gather`, whose outputs the other takes.
-        second: The other `LinearMap`.
+        first: The `LinearMap` whose outputs the other takes.
+        second: The other.
     """
 
     def __init__(self, first, second):
-        super().__init__(first.input_shape, second.output_shape, second.terms)
+        terms = max(first.terms, second.terms)
+        super().__init__(first.input_shape, second.output_shape, terms)
         self.first, self.second = first, second
 
     def _apply(self, x):
@@ -252,11 +259,14 @@ class Affine:
         bias: Array that broadcasts against its outputs, or 0.
         cancelled: Array that broadcasts likewise, or 0: how much larger than
             the bias the terms are that the layer sums to it, absolute values.
+        partial: Float, how many times larger than the sum of absolute terms
+            the numbers may be that the layer computes on the way.
     """
 
     linear: LinearMap
     bias: np.ndarray | float = 0.0
     cancelled: np.ndarray | float = 0.0
+    partial: float = 1.0
 
     def with_terms(self, terms):
         """Returns the same map for a layer that sums more terms.

@@ -14,6 +14,7 @@ from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import linear_parts
+from keras_polynets.robustness import norms
 from keras_polynets.robustness import probed_maps
 from keras_polynets.robustness import taylor_forms
 from keras_polynets.robustness.enclosures import concatenated
@@ -84,6 +85,17 @@ class Maps:
         return self._made[key]
 
 
+def _check_one(model):
+    counts = len(model.inputs), len(model.outputs)
+    if counts != (1, 1):
+        raise ValueError(
+            "Bounds exist for models of one input and one output. Received: "
+            f"{model.name!r} with {counts[0]} inputs and {counts[1]} outputs. "
+            "Build a model of those that are meant, "
+            "`keras.Model(model.inputs[0], model.outputs[0])`."
+        )
+
+
 class Network:
     """A model, ready to be enclosed batch after batch.
 
@@ -96,13 +108,14 @@ class Network:
         self._run, self.dtype = enclosed, "float32"
         if isinstance(model, keras.Model):
             graphs.check_graph(model)
+            _check_one(model)
             self._run, self.dtype = of_model, model.inputs[0].dtype
         self.model = model
         self._unit = floats.roundoff_of(
             self.dtype, f"Model {model.name!r} with inputs"
         )
         self.affine = Maps()
-        self._shared = linear_parts.Shared()
+        self._shape = self._shared = None
 
     def outputs(self, lower, upper, method):
         """Returns the `Outputs` on boxes.
@@ -119,12 +132,15 @@ class Network:
             centre, zeros = (lower + upper) / 2, np.zeros_like(lower)
             x = Interval(centre, lower, upper, zeros, unit)
         else:
+            if lower.shape[1:] != self._shape:
+                self._shape = lower.shape[1:]
+                self._shared = linear_parts.Shared()
             self._shared.restart()
             x = taylor_forms.of_ball(lower, upper, self._shared, unit)
         # Rounding errors are infinite where numbers overflow.
         with np.errstate(invalid="ignore", over="ignore"):
             values = self._run(self.model, x.cast(self._unit), self.affine)
-            values = intervals.evaluated(values)
+            (values,) = map(intervals.evaluated, tree.flatten(values))
         size = math.prod(values.shape)
         if values.source is None:
             rows = np.eye(size).reshape(size, *values.shape)
@@ -141,16 +157,43 @@ def of_model(model: keras.Model, x, affine):
     graphs.check_graph(model)
 
     def visit(path, operation, args, kwargs):
-        if isinstance(operation, keras.Layer):
-            inputs = args[0]
-            if len(args) > 1 and _is_enclosure(args[1]):
-                inputs = list(args)
-            return enclosed(operation, inputs, affine)
-        return of_operation(operation, args, kwargs)
+        if not isinstance(operation, keras.Layer):
+            return of_operation(operation, args, kwargs)
+        norms.check_arguments(operation, args, kwargs)
+        inputs = list(args) if len(args) > 1 else args[0]
+        _check_enclosures(operation, inputs)
+        return enclosed(operation, inputs, affine)
 
-    inputs = graphs.functional(model)._inputs_struct
-    inputs = tree.map_structure(lambda _: x, inputs)
-    return graphs.run(model, inputs, visit)
+    return graphs.run(model, x, visit, enter=_entered)
+
+
+def _entered(model, inputs):
+    """Returns the inputs of a model as it takes them: in its own dtypes."""
+    given, taken = tree.flatten(inputs), graphs.functional(model).inputs
+    _check_enclosures(model, given)
+    ranks = [[len(x.shape) for x in given], [len(x.shape) - 1 for x in taken]]
+    if ranks[0] != ranks[1]:
+        raise NotImplementedError(
+            f"There is no local bound for model {model.name!r} inside another "
+            f"one, which is given examples of {ranks[0]} axes and takes those "
+            f"of {ranks[1]}. Reshape them before it."
+        )
+    name = f"Model {model.name!r} with inputs"
+    cast = [
+        x.cast(floats.roundoff_of(own.dtype, name))
+        for x, own in zip(given, taken, strict=True)
+    ]
+    return tree.pack_sequence_as(graphs.functional(model)._inputs_struct, cast)
+
+
+def _check_enclosures(layer, inputs):
+    for x in tree.flatten(inputs):
+        if not _is_enclosure(x):
+            raise NotImplementedError(
+                f"There is no local bound for {layer.name!r} "
+                f"({type(layer).__name__}) with a constant among its inputs. "
+                "Use an operation instead, such as `x + constant`."
+            )
 
 
 def of_operation(operation, args, kwargs):
@@ -166,12 +209,14 @@ def of_operation(operation, args, kwargs):
     if name in ("Add", "Subtract", "Multiply"):
         other = args[1]
         _check_ranks(operation, x, other)
-        if not _is_enclosure(other):
-            other = keras.ops.convert_to_numpy(other).astype("float64")
-        if not _is_enclosure(x):
-            x = keras.ops.convert_to_numpy(x).astype("float64")
+        x, other = (
+            y if _is_enclosure(y) else _constant(operation, y)
+            for y in (x, other)
+        )
         if name == "Multiply":
             return x * other
+        if name == "Add":
+            _check_addition(operation, x, other)
         return x + (other if name == "Add" else other * -1.0)
     if name == "Negative":
         return -x
@@ -180,7 +225,7 @@ def of_operation(operation, args, kwargs):
     if name == "Power" and _is_whole(args[1]):
         return _power(x, int(args[1]))
     if name in ("Divide", "TrueDivide") and not _is_enclosure(args[1]):
-        return x * (1 / keras.ops.convert_to_numpy(args[1]).astype("float64"))
+        return x * _constant(operation, args[1], lambda y: 1 / y)
     if name == "Concatenate":
         return concatenated(list(x), operation.axis)
     if name in ("Matmul", "Einsum"):
@@ -209,7 +254,7 @@ def _contracted(operation, args):
     """Encloses a matrix product or a sum of products of two tensors."""
     are_constant = [not _is_enclosure(x) for x in args]
     operands = [
-        keras.ops.convert_to_numpy(x).astype("float64") if is_constant else x
+        _constant(operation, x) if is_constant else x
         for x, is_constant in zip(args, are_constant, strict=True)
     ]
     if type(operation).__name__ == "Matmul":
@@ -261,6 +306,26 @@ def _of_examples(subscripts, are_constant):
     ):
         return None
     return f"{','.join(rest)}->{outputs[1:]}"
+
+
+def _constant(operation, x, function=lambda x: x):
+    """Returns a function of a constant argument, in float64."""
+    x = keras.ops.convert_to_numpy(x).astype("float64")
+    with np.errstate(divide="ignore"):
+        found = function(x)
+    if not np.isfinite(found).all():
+        raise ValueError(
+            f"Operation {operation.name!r} ({type(operation).__name__}) has a "
+            "constant that is not finite, or divides by 0, for which no bound "
+            f"exists. Received: {x}"
+        )
+    return found
+
+
+def _check_addition(operation, x, other):
+    if not _is_enclosure(x) or np.ndim(other) == 0:
+        return
+    norms.check_addition(operation, x.shape, other.shape)
 
 
 def _check_ranks(operation, x, other):

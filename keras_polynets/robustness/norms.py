@@ -1,5 +1,7 @@
 """What all bounds check of a layer first: its weights, and the norm."""
 
+import inspect
+
 import keras
 import numpy as np
 
@@ -16,6 +18,15 @@ GLOBAL_POOLINGS = (
     | keras.layers.GlobalAveragePooling3D
 )
 POOLINGS = WINDOW_POOLINGS | GLOBAL_POOLINGS
+# What a call consists of, in layers of Keras and of ours.
+_METHODS = (
+    "__call__",
+    "call",
+    "combine",
+    "convolution_op",
+    "_jit_compiled_convolution_op",
+    "_merge_function",
+)
 
 
 def check_p(p):
@@ -57,6 +68,13 @@ def check_built(layer):
             "and weights to few values, for which no bound exists here. Bound "
             "the model before `quantize`."
         )
+    if getattr(layer, "lora_enabled", False):
+        raise ValueError(
+            f"Layer {layer.name!r} has LoRA weights, which are added to its "
+            "kernel at every call, with rounding errors that no bound knows. "
+            "Merge them: `save_weights` of this model writes the sum, and "
+            "`load_weights` reads it into a model without `enable_lora`."
+        )
     if not layer.built:
         raise ValueError(
             f"Layer {layer.name!r} has no weights yet. Build it first: call "
@@ -67,8 +85,8 @@ def check_built(layer):
 def is_bounded_by(layer, rules):
     """Returns whether the rule for the class of a layer is one for its `call`.
 
-    A subclass that has a `call` of its own, or a `combine` of polynomials,
-    computes something else than the class that it comes from.
+    A subclass that has a `call` of its own, or another method that a call
+    consists of, computes something else than the class that it comes from.
 
     Args:
         layer: A layer or another operation.
@@ -76,7 +94,7 @@ def is_bounded_by(layer, rules):
     """
     classes = type(layer).__mro__
     rule = next(c for c in classes if c in rules.registry)
-    for method in ("call", "combine"):
+    for method in _METHODS:
         owner = next((c for c in classes if method in vars(c)), object)
         package = owner.__module__.partition(".")[0]
         is_known = package in ("builtins", "keras", "keras_polynets")
@@ -85,20 +103,80 @@ def is_bounded_by(layer, rules):
     return True
 
 
-def check_call(layer, rules):
+def check_call(layer, rules, public=None):
     """Raises a `NotImplementedError` where a rule is that of another class.
 
     Args:
         layer: A layer or another operation.
-        rules: `propagate` or `enclose`.
+        rules: `propagate`, `enclose` or other rules.
+        public: Which of the first two a user may register a rule of.
     """
     if is_bounded_by(layer, rules):
         return
-    name = type(layer).__name__
+    name, public = type(layer).__name__, public or rules
     raise NotImplementedError(
         f"Layer {layer.name!r}, a {name}, has a `call` of its own, for which "
         "the bound of the class that it comes from is none. Register a rule "
-        f"with `keras_polynets.robustness.{rules.__name__}.register({name})`."
+        f"with `keras_polynets.robustness.{public.__name__}.register({name})`."
+    )
+
+
+def check_arguments(layer, args, kwargs):
+    """Raises a `NotImplementedError` unless a layer is called as in inference,
+    with its input alone.
+
+    Args:
+        layer: A layer.
+        args: Tuple of the arguments of the call.
+        kwargs: Dictionary of those that are named.
+    """
+    unknown = [
+        name
+        for name, value in kwargs.items()
+        if value is not None
+        and not (name == "training" and value in (False, _default(layer)))
+    ]
+    if args and not unknown:
+        return
+    said = f"with {', '.join(unknown)}" if args else "with a named input"
+    raise NotImplementedError(
+        f"Layer {layer.name!r}, a {type(layer).__name__}, is called {said}. "
+        "Bounds exist for layers that are called in inference with their "
+        "input as the first argument, and with nothing else."
+    )
+
+
+def _default(layer):
+    """Returns the `training` that a layer is called with by default."""
+    return inspect.signature(layer.call).parameters["training"].default
+
+
+def check_addition(layer, first, second):
+    """Raises a `NotImplementedError` where Keras adds along another axis.
+
+    On TensorFlow `keras.ops.add(x, y)` takes a `y` with one axis that is
+    longer than 1 for a bias: of the last axis of `x` where the sizes agree,
+    else of the first one behind the batch.
+
+    Args:
+        layer: The layer or operation that adds.
+        first: Tuple, the shape of an example of `x`.
+        second: Tuple, that of `y`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    long = [n - len(second) for n, size in enumerate(second) if size > 1]
+    if len(long) != 1:
+        return
+    size = second[long[0]]
+    taken = -1 if first[-1:] == (size,) else -len(first)
+    if first[taken] != size or taken == long[0]:
+        return
+    raise NotImplementedError(
+        f"{layer.name!r} ({type(layer).__name__}) adds values of shape "
+        f"{tuple(second)} to examples of shape {tuple(first)}, which Keras on "
+        f"TensorFlow does along another axis ({taken} instead of {long[0]}). "
+        "Use channels_last, or move the axis to the end."
     )
 
 
@@ -147,6 +225,27 @@ def check_one_shape(layer):
         )
 
 
+def rescaling_values(layer):
+    """Returns scale and offset of a `Rescaling` layer, as it computes them.
+
+    Args:
+        layer: A `keras.layers.Rescaling`.
+    """
+    # TensorFlow makes numbers of Python single precision, whatever the dtype.
+    with np.errstate(over="ignore"):
+        found = [
+            np.asarray(x, "float32").astype("float64")
+            for x in (layer.scale, layer.offset)
+        ]
+    if not all(np.isfinite(x).all() for x in found):
+        raise ValueError(
+            f"Layer {layer.name!r} has a scale or an offset that is not a "
+            f"finite number in float32. Received: scale={layer.scale}, "
+            f"offset={layer.offset}"
+        )
+    return found
+
+
 def rescaling(layer, p):
     """Returns the largest absolute scale and offset of a `Rescaling` layer.
 
@@ -154,7 +253,7 @@ def rescaling(layer, p):
         layer: A `keras.layers.Rescaling`.
         p: The order of the norm for which they are meant.
     """
-    scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
+    scale, offset = rescaling_values(layer)
     if p != np.inf and offset.any():
         raise ValueError(
             f"Layer {layer.name!r} has an offset, which is bounded for "

@@ -1,5 +1,6 @@
 """Lipschitz constants of the differences of two logits, over a whole set."""
 
+import functools
 import math
 
 import keras
@@ -10,7 +11,15 @@ from keras_polynets.robustness import affine_maps
 from keras_polynets.robustness import bounds
 from keras_polynets.robustness import chains
 from keras_polynets.robustness import theorems
+from keras_polynets.robustness.enclosures import IDLE
 from keras_polynets.robustness.extents import Extent
+
+# They leave the logits in their order.
+_KEEPING = IDLE | {
+    keras.layers.Activation,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+}
 
 
 class PairwiseLipschitz:
@@ -26,7 +35,7 @@ class PairwiseLipschitz:
 
     def __init__(self, model):
         self._model = model
-        self._known = {}
+        self._radius = self._found = None
 
     def within(self, radius):
         """Returns the constants on `||z||_inf <= radius`.
@@ -40,15 +49,17 @@ class PairwiseLipschitz:
         Raises:
             ValueError, NotImplementedError: As in `lipschitz_bound`.
         """
-        if radius not in self._known:
-            self._known[radius] = self._constants(radius)
-        return self._known[radius]
+        # Without a valid range every batch has a radius of its own.
+        if radius != self._radius:
+            self._found = self._constants(radius)
+            self._radius = radius
+        return self._found
 
-    @property
+    @functools.cached_property
     def exists(self):
         """Whether there is a bound of the model."""
         try:
-            self.within(1.0)
+            self._constants(1.0)
         except (NotImplementedError, ValueError):
             return False
         return True
@@ -74,12 +85,17 @@ class PairwiseLipschitz:
 
 
 def _without_idle_ends(leaves):
-    """Returns layers up to the last one that changes a logit."""
+    """Returns layers up to the last one that changes or moves a logit."""
     found = list(leaves)
-    idle = bounds.ISOMETRIES | keras.layers.Activation
-    while len(found) > 1 and isinstance(found[-1], idle):
+    while len(found) > 1 and _keeps_logits(found[-1]):
         bounds.propagate(found.pop(), Extent(1.0, 1.0, 1.0), np.inf, "auto")
     return found
+
+
+def _keeps_logits(layer):
+    # Flattening of channels that come first moves them.
+    moves = getattr(layer, "data_format", None) == "channels_first"
+    return type(layer) in _KEEPING and not moves
 
 
 def _size(model):

@@ -1,5 +1,6 @@
 """The linear maps of layers and operations that are run to find them."""
 
+import dataclasses
 import functools
 import math
 
@@ -85,12 +86,19 @@ def of_layer(layer, shape):
     copy = exact(layer, "float64")
     copy.build((None, *shape))
     copy.set_weights(layer.get_weights())
-    if isinstance(copy, keras.layers.Normalization):
-        # What it computes with is made of its weights when it is built.
-        copy.finalize_state()
     if hasattr(copy, "activation"):
         copy.activation = keras.activations.linear
-    return _columns(functools.partial(copy, training=False), shape, name)
+    function = functools.partial(copy, training=False)
+    bias = _run(function, np.zeros((1, *shape)))[0].astype("float64")
+    if getattr(copy, "bias", None) is not None:
+        # Small weights would be lost beside it.
+        copy.bias.assign(np.zeros(copy.bias.shape))
+    dtypes = ["float64"]
+    if isinstance(copy, keras.layers.CenterCrop):
+        # TensorFlow resizes in single precision.
+        dtypes.append("float32")
+    known = _columns(function, shape, name, dtypes)
+    return dataclasses.replace(known, bias=bias)
 
 
 def of_operation(operation, function, shape):
@@ -107,10 +115,17 @@ def of_operation(operation, function, shape):
     """
     name = f"Operation {operation.name!r}, a {type(operation).__name__}"
     example = keras.KerasTensor((None, *shape))
-    _check_size(name, shape, keras.ops.shape(function(example))[1:])
-    known = _columns(function, shape, name)
-    # The division of a mean is rounded as well.
-    return known.with_terms(math.prod(shape) + 1)
+    outputs = tuple(function(example).shape)
+    if outputs[:1] != (None,):
+        raise NotImplementedError(
+            f"{name}, acts on the axis of the batch, so that examples meet. "
+            "Give it the axis that is meant, which must not be 0."
+        )
+    _check_size(name, shape, outputs[1:])
+    size = math.prod(shape)
+    # The division of a mean is rounded as well, and comes after the sum.
+    known = _columns(function, shape, name).with_terms(size + 1)
+    return dataclasses.replace(known, partial=size)
 
 
 def _check_size(name, shape, outputs):
@@ -124,16 +139,21 @@ def _check_size(name, shape, outputs):
         )
 
 
-def _columns(function, shape, name):
+def _columns(function, shape, name, dtypes=("float64",)):
     size = math.prod(shape)
     points = np.concatenate([np.zeros((1, size)), np.eye(size)])
-    outputs = function(keras.ops.convert_to_tensor(points.reshape(-1, *shape)))
-    values = keras.ops.convert_to_numpy(outputs)
-    if values.dtype != "float64" or len(values) != size + 1:
+    values = _run(function, points.reshape(-1, *shape))
+    if values.dtype not in dtypes or len(values) != size + 1:
         raise NotImplementedError(
             f"{name}, has no rule of its own, and its matrix needs float64 "
             "and examples that do not meet. With JAX set JAX_ENABLE_X64=1."
         )
+    values = values.astype("float64")
     matrix = (values[1:] - values[0]).reshape(size, -1).T
     linear = linear_maps.Matrix(matrix, shape, values.shape[1:])
     return Affine(linear, values[0])
+
+
+def _run(function, points):
+    outputs = function(keras.ops.convert_to_tensor(points))
+    return keras.ops.convert_to_numpy(outputs)

@@ -18,8 +18,6 @@ from keras_polynets.robustness.intervals import evaluated
 _OWN = 1e-10
 # How many images are bounded at once: a form has a matrix for every unit.
 _IMAGES = 8
-# What may stand before and behind the polynomial.
-_IDLE = enclosures.IDLE | {keras.layers.InputLayer, keras.layers.Flatten}
 
 
 class Directions:
@@ -235,6 +233,10 @@ class QuadraticForm:
             parts[0].rest + parts[1].rest + beyond,
         )
 
+    def after(self, left, right):
+        """Returns the form itself: overflow is looked at elsewhere."""
+        return self
+
     def _scaled(self, factor):
         """Returns the form with each unit times a factor, `(batch, units)`."""
         return dataclasses.replace(
@@ -368,15 +370,13 @@ def polynomial_of(model):
     """
     if not isinstance(model, keras.Model) or not graphs.is_graph(model):
         return None
-    found = [c for c in graphs.calls(model) if not _is_idle(c.operation)]
+    found = [
+        call
+        for call in graphs.calls(model)
+        if not enclosures.keeps_order(call.operation)
+    ]
     known = layers.CCP, layers.NCP, layers.NCPSkip
     if len(found) != 1 or type(found[0].operation) not in known:
         return None
     (shape,) = found[0].inputs
     return found[0].operation if len(shape) == 1 else None
-
-
-def _is_idle(layer):
-    # Flattening of channels that come first moves them.
-    moves = getattr(layer, "data_format", None) == "channels_first"
-    return type(layer) in _IDLE and not moves

@@ -124,8 +124,8 @@ def test_channels_first_is_the_same_map_moved(rank):
     kind = (L.Conv1D, L.Conv2D)[rank - 1]
     sizes = (5, 6)[:rank]
     arguments = {"padding": "same", "strides": 2}
-    last = built(kind(3, 3, **arguments), (*sizes, 2))
-    first = kind(3, 3, data_format="channels_first", **arguments)
+    last = built(kind(4, 3, **arguments), (*sizes, 2))
+    first = kind(4, 3, data_format="channels_first", **arguments)
     first.build((None, 2, *sizes))
     first.set_weights(last.get_weights())
     x = np.random.default_rng(0).normal(size=(2, *sizes, 2))
