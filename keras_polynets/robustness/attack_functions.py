@@ -214,12 +214,15 @@ class Functions:
                 batch.
             *settings: The others, the number of steps last.
         """
+        import tensorflow as tf
+
         count, steps = len(batch[0]), settings[-1]
         if not self._is_dense or count * steps < WORTHWHILE:
             return self.compiled(key, make)(*batch, *settings)
         # Four sizes from a power of two to the next.
         extra = -count % 2 ** max(0, (count - 1).bit_length() - 3)
-        batch = [_filled_up(x, extra) for x in batch]
+        filled = {id(x): tf.constant(_filled_up(x, extra)) for x in batch}
+        batch = [filled[id(x)] for x in batch]
         function = self._side_by_side(key, make, len(batch), _parts(count))
         return function(*batch, *settings)[:count]
 

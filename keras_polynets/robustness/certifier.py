@@ -56,9 +56,7 @@ class Certifier:
         if clip is None and getattr(model, "input_range", None) is None:
             self._low, self._high = np.float32(-np.inf), np.float32(np.inf)
         else:
-            self._low, self._high = inputs.valid_range(
-                model, clip, self._dtype
-            )
+            self._low, self._high = inputs.valid_range(model, clip, self._dtype)
 
     def bounds(self, images, epsilon, method="affine"):
         """Bounds of the outputs on the ball around each image.
@@ -109,8 +107,8 @@ class Certifier:
         _, lower, upper = self._boxes(images, epsilon)
         found = self._network.outputs(lower, upper, "affine")
         centre, bound = found.hidden.slopes(found.rows[None])
-        # A sum of many numbers in float64, rounded outwards.
-        return centre.max(axis=1), bound.max(axis=1) * (1 + 1e-9)
+        # Rounded outwards, with weights that layers compute in float32.
+        return centre.max(axis=1), bound.max(axis=1) * (1 + 2.0**-20)
 
     def margins(self, images, labels, epsilon, method="auto"):
         """Lower bounds of the margins of the true classes around images.

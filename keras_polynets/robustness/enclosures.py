@@ -27,13 +27,6 @@ _KEEPING = IDLE | {
     keras.layers.InputLayer,
     keras.layers.Reshape,
 }
-# TensorFlow computes them in single precision at best.
-_SINGLE = (
-    keras.layers.CenterCrop
-    | keras.layers.Rescaling
-    | keras.layers.Resizing
-    | keras.layers.UpSampling2D
-)
 
 
 def keeps_order(layer):
@@ -55,7 +48,7 @@ def unit_roundoff(layer, x=None):
         x: The enclosure that it takes, in whose dtype it may compute.
     """
     unit = floats.roundoff_of(layer.compute_dtype, f"Layer {layer.name!r}")
-    if isinstance(layer, _SINGLE):
+    if isinstance(layer, layer_maps.SINGLE):
         unit = max(unit, floats.UNIT_ROUNDOFFS["float32"])
     return unit if x is None or layer.autocast else max(unit, x.unit)
 

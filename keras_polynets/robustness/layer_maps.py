@@ -27,6 +27,13 @@ TRANSPOSED = (
 )
 DEPTHWISE = keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D
 SEPARABLE = keras.layers.SeparableConv1D | keras.layers.SeparableConv2D
+# TensorFlow computes them in single precision at best.
+SINGLE = (
+    keras.layers.CenterCrop
+    | keras.layers.Rescaling
+    | keras.layers.Resizing
+    | keras.layers.UpSampling2D
+)
 # Layers of Keras that are one map; only these classes themselves.
 KNOWN = AFFINE - set(typing.get_args(SEPARABLE))
 # They copy components, or leave zeros.
