@@ -30,6 +30,8 @@ class PeriodicProjection(keras.callbacks.Callback):
     every epoch too, so that the weights that are validated and saved at the
     end of an epoch satisfy the bounds.
 
+    Several of these callbacks can bound different layers in one `fit`.
+
     Args:
         max_value: Float above 0, the bound of all layers. Or a dictionary from
             the name or the path of a layer to its bound; other layers are then
@@ -103,11 +105,9 @@ class PeriodicProjection(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch >= self.start_epoch and self._hook is None:
-            self._hook = _StepHook(self.model, self._project_if_due)
-            self._first_step = int(
-                ops.convert_to_numpy(self._hook.optimizer.iterations)
-            )
-            self._hook.install()
+            self._hook = _StepHook.of(self.model)
+            self._first_count = self._hook.count()
+            self._hook.add(self._project_if_due)
 
     def on_test_begin(self, logs=None):
         if not self._last_step_known:
@@ -125,7 +125,7 @@ class PeriodicProjection(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self._hook is not None:
-            self._hook.remove()
+            self._hook.remove(self._project_if_due)
             self._hook = None
 
     def _is_last_step_known(self):
@@ -156,11 +156,11 @@ class PeriodicProjection(keras.callbacks.Callback):
             for kernel, bias, bound in self._targets:
                 _assign_projection(self.norm, kernel, bias, bound)
 
-    def _project_if_due(self, optimizer):
-        step = optimizer.iterations.value
-        due = ops.equal(step % self.every, 0)
+    def _project_if_due(self):
+        count = self._hook.optimizer.iterations.value
+        due = ops.equal(count % self.every, 0)
         if self._last_step_known:
-            done = step - self._first_step
+            done = count - self._first_count
             due = ops.logical_or(due, ops.equal(done % self.params["steps"], 0))
         if keras.backend.backend() == "tensorflow":
             _project_tensorflow(due, self.norm, self._targets)
@@ -280,36 +280,56 @@ def _project_tensorflow(due, norm, targets):
 
 
 class _StepHook:
-    """Runs a function after every update of a model's innermost optimizer.
+    """Runs functions after every call of a model's innermost optimizer.
 
-    The hook is part of the training step that Keras compiles next. It is gone
-    at `remove`, and at the next call of `fit` when this one was interrupted.
+    They are part of the training step that Keras compiles next. The hook is
+    gone with its last function, and at the next call of `fit` when this one
+    was interrupted.
     """
 
-    def __init__(self, model, after_apply):
+    @classmethod
+    def of(cls, model):
+        """Returns the hook that a model has, or a new one."""
+        hook = getattr(model.make_train_function, "__self__", None)
+        return hook if isinstance(hook, cls) else cls(model)
+
+    def __init__(self, model):
         self.model = model
         self.optimizer = innermost(model.optimizer)
-        self.after_apply = after_apply
+        self.functions = []
+        self._apply = self.optimizer.apply
+        self._make_train_function = model.make_train_function
 
-    def install(self):
-        apply = self.optimizer.apply
-        make_train_function = self.model.make_train_function
+    def count(self):
+        """Returns how many steps the optimizer has made."""
+        return int(ops.convert_to_numpy(self.optimizer.iterations))
 
-        @functools.wraps(apply)
-        def apply_and_project(*args, **kwargs):
-            apply(*args, **kwargs)
-            self.after_apply(self.optimizer)
+    def add(self, function):
+        self.functions.append(function)
+        self.optimizer.apply = self.apply
+        self.model.make_train_function = self.make_clean_train_function
+        self.make_step()
 
-        @functools.wraps(make_train_function)
-        def make_clean_train_function(force=False):
-            self.remove()
-            return make_train_function(force=True)
+    def make_step(self):
+        """Has the functions compiled into the training step anew."""
+        self._make_train_function(force=True)
 
-        self.optimizer.apply = apply_and_project
-        make_train_function(force=True)
-        self.model.make_train_function = make_clean_train_function
+    def apply(self, *args, **kwargs):
+        self._apply(*args, **kwargs)
+        for function in self.functions:
+            function()
 
-    def remove(self):
+    def make_clean_train_function(self, force=False):
+        self._restore()
+        return self._make_train_function(force=True)
+
+    def remove(self, function):
+        self.functions.remove(function)
+        if not self.functions:
+            self._restore()
+        self.model.train_function = None
+
+    def _restore(self):
+        self.functions.clear()
         self.optimizer.__dict__.pop("apply", None)
         self.model.__dict__.pop("make_train_function", None)
-        self.model.train_function = None

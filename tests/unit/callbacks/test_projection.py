@@ -127,13 +127,48 @@ def test_feasible_when_validated_and_at_the_end():
     assert len(norms) == 2
 
 
-def largest_norm(model):
-    return max(
-        constraints.row_norms(
+def layer_norms(model):
+    return {
+        layer.name: constraints.row_norms(
             layer.kernel, layer.bias if layer.use_bias else None
         ).max()
         for layer in constraints.linear_maps(model)
-    )
+    }
+
+
+def largest_norm(model):
+    return max(layer_norms(model).values())
+
+
+class StepNorms(keras.callbacks.Callback):
+    """The norms of the layers after every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.trained = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.trained.append(layer_norms(self.model))
+
+    def within(self, name, bound):
+        return np.array([norms[name] <= bound + 1e-5 for norms in self.trained])
+
+
+@pytest.mark.parametrize("starts", [(0, 0), (0, 1), (1, 0)])
+def test_two_projections_in_one_fit(starts):
+    bounds = {"factors": 0.7, "output_map": 0.3}
+    projections = [
+        callbacks.PeriodicProjection({name: bound}, 1, start)
+        for (name, bound), start in zip(bounds.items(), starts, strict=True)
+    ]
+    model, norms = compile_model(build()), StepNorms()
+    fit(model, *projections, norms)
+    for (name, bound), start in zip(bounds.items(), starts, strict=True):
+        expected = np.arange(2 * STEPS) >= start * STEPS
+        np.testing.assert_array_equal(norms.within(name, bound), expected)
+    fit(model)
+    after = layer_norms(model)
+    assert all(after[name] > bound + 1e-3 for name, bound in bounds.items())
 
 
 def test_unknown_number_of_steps_is_projected_before_validation():
