@@ -23,10 +23,10 @@ class PeriodicProjection(keras.callbacks.Callback):
     `every`-th optimizer step the weights of each output unit of the dense and
     convolution layers are projected onto an ℓ1 ball, which bounds the
     ∞-operator norm, or each kernel onto a ball of the spectral norm. The
-    projection is part of
-    the compiled training step, so that `every` counts optimizer steps whatever
-    `steps_per_execution` is, with and without XLA, in mixed precision and
-    under `tf.distribute.MirroredStrategy`. It runs after the last step of
+    projection is part of the compiled training step, so that `every` counts
+    optimizer steps whatever `steps_per_execution` and
+    `gradient_accumulation_steps` are, with and without XLA, in mixed precision
+    and under `tf.distribute.MirroredStrategy`. It runs after the last step of
     every epoch too, so that the weights that are validated and saved at the
     end of an epoch satisfy the bounds.
 
@@ -129,7 +129,7 @@ class PeriodicProjection(keras.callbacks.Callback):
             self._hook = None
 
     def _is_last_step_known(self):
-        """Whether the optimizer's count tells the last step of an epoch.
+        """Whether the optimizer's count tells the last batch of an epoch.
 
         Loss scaling skips steps whose gradients overflow, uncounted.
         """
@@ -156,12 +156,20 @@ class PeriodicProjection(keras.callbacks.Callback):
             for kernel, bias, bound in self._targets:
                 _assign_projection(self.norm, kernel, bias, bound)
 
-    def _project_if_due(self):
-        count = self._hook.optimizer.iterations.value
-        due = ops.equal(count % self.every, 0)
+    def _is_due(self, count):
+        """Whether the step projects after which the count is this one."""
+        batches = self._hook.optimizer.gradient_accumulation_steps or 1
+        due = ops.equal(count % (self.every * batches), 0)
         if self._last_step_known:
-            done = count - self._first_count
-            due = ops.logical_or(due, ops.equal(done % self.params["steps"], 0))
+            due = ops.logical_or(due, self._ends_epoch(count))
+        return due
+
+    def _ends_epoch(self, count):
+        done = count - self._first_count
+        return ops.equal(done % self.params["steps"], 0)
+
+    def _project_if_due(self):
+        due = self._is_due(self._hook.optimizer._iterations.value)
         if keras.backend.backend() == "tensorflow":
             _project_tensorflow(due, self.norm, self._targets)
         else:
@@ -301,8 +309,11 @@ class _StepHook:
         self._make_train_function = model.make_train_function
 
     def count(self):
-        """Returns how many steps the optimizer has made."""
-        return int(ops.convert_to_numpy(self.optimizer.iterations))
+        """Returns how many batches the optimizer was given.
+
+        Its `iterations` count the updates: fewer where gradients accumulate.
+        """
+        return int(ops.convert_to_numpy(self.optimizer._iterations))
 
     def add(self, function):
         self.functions.append(function)

@@ -27,9 +27,9 @@ def build(dtype=None):
     return model
 
 
-def compile_model(model, **kwargs):
+def compile_model(model, optimizer=None, **kwargs):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1), loss, **kwargs)
+    model.compile(optimizer or keras.optimizers.SGD(0.1), loss, **kwargs)
     return model
 
 
@@ -169,6 +169,15 @@ def test_two_projections_in_one_fit(starts):
     fit(model)
     after = layer_norms(model)
     assert all(after[name] > bound + 1e-3 for name, bound in bounds.items())
+
+
+def test_counts_the_updates_of_accumulated_gradients():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model, norms = compile_model(build(), optimizer), StepNorms()
+    fit(model, callbacks.PeriodicProjection(0.5, every=3), norms, epochs=1)
+    # Every sixth batch, and the one after it, which updates nothing.
+    batches = np.flatnonzero(norms.within("factors", 0.5)) + 1
+    assert batches.tolist() == [6, 7, 12, 13, 18, 19, 24, 25]
 
 
 def test_unknown_number_of_steps_is_projected_before_validation():
