@@ -30,7 +30,10 @@ class PeriodicProjection(keras.callbacks.Callback):
     every epoch too, so that the weights that are validated and saved at the
     end of an epoch satisfy the bounds.
 
-    Several of these callbacks can bound different layers in one `fit`.
+    Where the last step is not known beforehand (an epoch that ends early, data
+    of unknown length, loss scaling), the callback projects when the epoch is
+    over: put it before callbacks that save weights. Several of these callbacks
+    can bound different layers in one `fit`.
 
     Args:
         max_value: Float above 0, the bound of all layers. Or a dictionary from
@@ -110,18 +113,20 @@ class PeriodicProjection(keras.callbacks.Callback):
             self._hook.add(self._project_if_due)
 
     def on_test_begin(self, logs=None):
-        if not self._last_step_known:
-            self._project_now()
+        self._project_if_left()
 
     def on_epoch_end(self, epoch, logs=None):
         if self._hook is None:
             return
-        if not self._last_step_known:
-            self._project_now()
+        self._project_if_left()
         for kernel, bias, _ in self._targets:
             constraints.check_finite(kernel)
             if bias is not None:
                 constraints.check_finite(bias)
+        if self._last_step_known and not self._ends_epoch(self._hook.count()):
+            # The data ran out, and the next epochs end at other steps.
+            self._last_step_known = False
+            self._hook.make_step()
 
     def on_train_end(self, logs=None):
         if self._hook is not None:
@@ -151,10 +156,15 @@ class PeriodicProjection(keras.callbacks.Callback):
             targets.append((layer.kernel, bias, bound))
         return targets
 
-    def _project_now(self):
-        if self._hook is not None:
-            for kernel, bias, bound in self._targets:
-                _assign_projection(self.norm, kernel, bias, bound)
+    def _project_if_left(self):
+        """Projects unless the last step did."""
+        if self._hook is None:
+            return
+        count = self._hook.count()
+        if count != self._first_count and self._is_due(count):
+            return
+        for kernel, bias, bound in self._targets:
+            _assign_projection(self.norm, kernel, bias, bound)
 
     def _is_due(self, count):
         """Whether the step projects after which the count is this one."""

@@ -141,14 +141,17 @@ def largest_norm(model):
 
 
 class StepNorms(keras.callbacks.Callback):
-    """The norms of the layers after every batch."""
+    """The norms of the layers after every batch and before validations."""
 
     def __init__(self):
         super().__init__()
-        self.trained = []
+        self.trained, self.validated = [], []
 
     def on_train_batch_end(self, batch, logs=None):
         self.trained.append(layer_norms(self.model))
+
+    def on_test_begin(self, logs=None):
+        self.validated.append(layer_norms(self.model))
 
     def within(self, name, bound):
         return np.array([norms[name] <= bound + 1e-5 for norms in self.trained])
@@ -169,6 +172,31 @@ def test_two_projections_in_one_fit(starts):
     fit(model)
     after = layer_norms(model)
     assert all(after[name] > bound + 1e-3 for name, bound in bounds.items())
+
+
+def test_an_epoch_that_is_stopped_is_projected():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 2
+
+    model, norms = compile_model(build()), StepNorms()
+    projection = callbacks.PeriodicProjection(0.5)
+    fit(model, projection, Stop(), norms, validation_data=data())
+    assert max(norms.validated[0].values()) <= 0.5 + 1e-5
+    assert largest_norm(model) <= 0.5 + 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_epochs_whose_data_run_out_are_projected():
+    model, norms = compile_model(build()), StepNorms()
+    projection = callbacks.PeriodicProjection(0.5, every=1000)
+    options = {"steps_per_epoch": STEPS + 5, "validation_data": data()}
+    fit(model, projection, norms, **options)
+    assert len(norms.validated) == 2
+    for validated in norms.validated:
+        assert max(validated.values()) <= 0.5 + 1e-5
+    # Not in the second epoch, where the first should have ended.
+    assert not norms.within("factors", 0.5).any()
 
 
 def test_counts_the_updates_of_accumulated_gradients():
