@@ -28,12 +28,14 @@ class PeriodicProjection(keras.callbacks.Callback):
     `gradient_accumulation_steps` are, with and without XLA, in mixed precision
     and under `tf.distribute.MirroredStrategy`. It runs after the last step of
     every epoch too, so that the weights that are validated and saved at the
-    end of an epoch satisfy the bounds.
+    end of an epoch satisfy the bounds. So do the averages that an optimizer
+    with `use_ema=True` leaves at the end of `fit`.
 
     Where the last step is not known beforehand (an epoch that ends early, data
-    of unknown length, loss scaling), the callback projects when the epoch is
-    over: put it before callbacks that save weights. Several of these callbacks
-    can bound different layers in one `fit`.
+    of unknown length, loss scaling) and with `use_ema`, the callback projects
+    when the epoch is over: put it before callbacks that save weights, and
+    after `keras.callbacks.SwapEMAWeights`. Several of these callbacks can
+    bound different layers in one `fit`.
 
     Args:
         max_value: Float above 0, the bound of all layers. Or a dictionary from
@@ -129,6 +131,8 @@ class PeriodicProjection(keras.callbacks.Callback):
             self._hook.make_step()
 
     def on_train_end(self, logs=None):
+        # Keras has given the weights their averages just before.
+        self._project_if_left()
         if self._hook is not None:
             self._hook.remove(self._project_if_due)
             self._hook = None
@@ -161,7 +165,8 @@ class PeriodicProjection(keras.callbacks.Callback):
         if self._hook is None:
             return
         count = self._hook.count()
-        if count != self._first_count and self._is_due(count):
+        stepped = count != self._first_count
+        if stepped and self._is_due(count) and not self._hook.averages():
             return
         for kernel, bias, bound in self._targets:
             _assign_projection(self.norm, kernel, bias, bound)
@@ -324,6 +329,11 @@ class _StepHook:
         Its `iterations` count the updates: fewer where gradients accumulate.
         """
         return int(ops.convert_to_numpy(self.optimizer._iterations))
+
+    def averages(self):
+        """Whether the optimizer gives the weights their averages."""
+        optimizers = getattr(self.optimizer, "optimizers", [self.optimizer])
+        return any(optimizer.use_ema for optimizer in optimizers)
 
     def add(self, function):
         self.functions.append(function)

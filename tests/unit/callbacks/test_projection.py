@@ -199,6 +199,20 @@ def test_epochs_whose_data_run_out_are_projected():
     assert not norms.within("factors", 0.5).any()
 
 
+@pytest.mark.parametrize("frequency", [None, 10])
+def test_averages_are_projected(frequency):
+    optimizer = keras.optimizers.SGD(
+        0.1, use_ema=True, ema_overwrite_frequency=frequency
+    )
+    model, norms = compile_model(build(), optimizer), StepNorms()
+    swap = keras.callbacks.SwapEMAWeights()
+    projection = callbacks.PeriodicProjection(0.5, every=5)
+    fit(model, swap, projection, norms, validation_data=data())
+    for validated in norms.validated:
+        assert max(validated.values()) <= 0.5 + 1e-5
+    assert 0.1 < largest_norm(model) <= 0.5 + 1e-5
+
+
 def test_counts_the_updates_of_accumulated_gradients():
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     model, norms = compile_model(build(), optimizer), StepNorms()
