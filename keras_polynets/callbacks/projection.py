@@ -38,7 +38,8 @@ class PeriodicProjection(keras.callbacks.Callback):
     bound different layers in one `fit`.
 
     Args:
-        max_value: Float above 0, the bound of all layers. Or a dictionary from
+        max_value: Float above 0, the bound of all layers except those with
+            `trainable=False`, which stay as they are. Or a dictionary from
             the name or the path of a layer to its bound; other layers are then
             left alone. A bound is a float, or a sequence of floats, one for
             each of as many equal blocks of units (one an order for the
@@ -54,9 +55,10 @@ class PeriodicProjection(keras.callbacks.Callback):
 
     Raises:
         ValueError: If a bound is not above 0, if the norm is not known, if
-            `max_value` names a layer that the model does not have or that has
-            no kernel, if the model holds a layer that cannot be projected, or
-            if a weight is NaN or infinite at the end of an epoch.
+            `max_value` names a layer that the model does not have, that has
+            no kernel or that is not trainable, if the model holds a layer that
+            cannot be projected, or if a weight is NaN or infinite at the end
+            of an epoch.
 
     Example:
 
@@ -196,13 +198,19 @@ def _projectable_layers(model, max_value):
     maps = constraints.linear_maps(model)
     if not isinstance(max_value, dict):
         _refuse_other_kernels(model)
-        return [(layer, max_value) for layer in maps]
+        return [(layer, max_value) for layer in maps if layer.kernel.trainable]
     by_name = {layer.name: layer for layer in maps}
     by_name |= {layer.kernel.path.rpartition("/")[0]: layer for layer in maps}
     pairs = []
     for name, bound in max_value.items():
         if name not in by_name:
             raise unknown_name("layer with a kernel", name, by_name)
+        if not by_name[name].kernel.trainable:
+            raise ValueError(
+                f"PeriodicProjection cannot project the layer {name!r}, which "
+                "has trainable=False. Leave it out of `max_value`, or project "
+                "its kernel once with keras_polynets.constraints.project."
+            )
         pairs.append((by_name[name], bound))
     return pairs
 
@@ -223,7 +231,9 @@ def _refuse_other_kernels(model):
     for layer in model._flatten_layers():
         if constraints.is_linear_map(layer):
             continue
-        matrices = [v for v in layer._trainable_variables if v.ndim > 1]
+        matrices = [
+            v for v in layer._trainable_variables if v.trainable and v.ndim > 1
+        ]
         if matrices:
             raise ValueError(
                 f"PeriodicProjection cannot project the weight "

@@ -222,6 +222,19 @@ def test_counts_the_updates_of_accumulated_gradients():
     assert batches.tolist() == [6, 7, 12, 13, 18, 19, 24, 25]
 
 
+def test_frozen_layers_stay_as_they_are():
+    model = build()
+    factors = model.layers[0].factors
+    factors.trainable = False
+    before = factors.get_weights()[0]
+    fit(compile_model(model), callbacks.PeriodicProjection(0.2), epochs=1)
+    np.testing.assert_array_equal(factors.get_weights()[0], before)
+    assert layer_norms(model)["output_map"] <= 0.2 + 1e-5
+    named = callbacks.PeriodicProjection({"factors": 0.2})
+    with pytest.raises(ValueError, match="'factors', which has trainable=Fal"):
+        fit(model, named)
+
+
 def test_unknown_number_of_steps_is_projected_before_validation():
     x, y = data()
     model = compile_model(build())
