@@ -196,7 +196,9 @@ class LInfOperatorNorm(keras.constraints.Constraint):
     the ∞-operator norm of the layer.
 
     Use `keras_polynets.callbacks.PeriodicProjection` to project every few
-    steps, from a given epoch, or jointly with the biases.
+    steps, from a given epoch, or jointly with the biases. Use it with an
+    optimizer that averages weights (`use_ema=True`) too: Keras averages them
+    before it applies constraints, so that the averages exceed the bound.
 
     Args:
         max_value: Float above 0, the bound. Or a sequence of such floats: the
@@ -243,7 +245,8 @@ class SpectralNorm(LInfOperatorNorm):
     shape `(-1, units)`, are clipped to `max_value`. That is the projection,
     unlike `keras.layers.SpectralNormalization`, which divides by the norm.
     Use `keras_polynets.callbacks.PeriodicProjection` with `norm="spectral"` to
-    project every few steps.
+    project every few steps, and with an optimizer that averages weights
+    (`use_ema=True`), where constraints leave the averages unbounded.
 
     Args:
         max_value: Float above 0, the bound. Or a sequence of such floats: the
