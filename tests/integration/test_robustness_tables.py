@@ -134,6 +134,11 @@ def test_cells_are_what_the_weights_reach(reported):
     rows = {row["attack"]: row for row in report["rows"]}
     assert {row["network"] for row in report["rows"]} == {"PN-4"}
     assert report["missing"] == ["NCP-4"]
+    assert (
+        "PN-4: 2 seeds, 2 epochs; attacks see 300 test images, evenly taken; "
+        "the first seed tries 2 values of projection, 2 values of decay for "
+        "1 epoch, and chooses by 500 validation images under FGSM-0.1 alone"
+    ) in report["notes"]
     cell = rows["FGSM"]["cells"]["projection"]
     assert cell["seeds"] == 2 and cell["diverged"] == 0
     assert cell["mean"] == pytest.approx(np.mean(cell["values"]))

@@ -5,6 +5,7 @@ import dataclasses
 
 from training.tables.paper_table import PaperTable
 from training.tables.paper_table import check_rows
+from training.tables.robustness import notes
 from training.tables.robustness import plots
 from training.tables.robustness.study import SELECTING
 from training.tables.robustness.study import Study
@@ -55,6 +56,17 @@ class StudiedTable(PaperTable):
         known = known_part(arguments.known, "records", list)
         return self.examine(Study(runs, arguments, known))
 
+    def run_words(self, study, network):
+        """Returns how a network was run, a list of words."""
+        words = [notes.length(study, network)]
+        if any(self.attacks):
+            words.append(self.attacked_images(study, network))
+        return words
+
+    def attacked_images(self, study, network):
+        """Returns which test images attacks see, in words; `""` for all."""
+        return notes.attacked_images(study, network)
+
 
 @dataclasses.dataclass(frozen=True)
 class RobustnessTable(StudiedTable):
@@ -79,7 +91,12 @@ class RobustnessTable(StudiedTable):
     def measured(self, study, networks):
         """Returns the report on some networks, a dictionary."""
         rows = [row for n in networks for row in self._rows(study, n)]
-        return _report(self, study, rows, _choices(rows))
+        return _report(self, study, networks, rows, _choices(rows))
+
+    def run_words(self, study, network):
+        """Returns how a network was run, a list of words."""
+        choice = notes.choice(study, network, self.selecting)
+        return [*super().run_words(study, network), choice]
 
     def runs(self, study, network, method, changes):
         """Returns the records of a method's runs, a list, one a seed."""
@@ -171,7 +188,7 @@ class BoundsFigure(StudiedTable):
                 }
                 for bound, runs in arms
             ]
-        return _report(self, study, rows)
+        return _report(self, study, self.networks, rows)
 
     def table(self, report):
         """Returns the numbers as rows of words."""
@@ -218,14 +235,19 @@ def accuracy(runs, attack):
     return found | counts
 
 
-def _report(table, study, rows, notes=()):
+def _report(table, study, networks, rows, choices=()):
     done = {row["network"] for row in rows if _is_run(row)}
     missing = [n.name for n in table.networks if n.name not in done]
-    notes = [note for network, note in notes if network in done]
+    words = [notes.BEST_EPOCH] if done else []
+    for network in networks:
+        if network.name in done:
+            parts = filter(None, table.run_words(study, network))
+            words.append(f"{network.name}: {'; '.join(parts)}")
+    words += [choice for network, choice in choices if network in done]
     if missing:
-        notes.append(f"not run: {', '.join(missing)}")
+        words.append(f"not run: {', '.join(missing)}")
     return table.report(
-        *notes,
+        *words,
         rows=[row for row in rows if row["network"] in done],
         missing=missing,
         records=study.records,
@@ -255,7 +277,8 @@ def _choices(rows):
             for method, changes in methods.items()
             if changes != {}
         )
-        found.append((network, f"{network}, chosen: {words or 'nothing'}"))
+        if words:
+            found.append((network, f"{network}, chosen: {words}"))
     return found
 
 

@@ -13,8 +13,6 @@ from training.tables.robustness.strong import StrongTable
 from training.tables.robustness.study import ATTACKS
 from training.tables.robustness.study import FURTHER_ATTACKS
 from training.tables.robustness.study import MAIN_ATTACKS
-from training.tables.robustness.study import SELECTING
-from training.tables.robustness.study import WEAK
 from training.tables.robustness.study import Method
 from training.tables.robustness.study import Network
 
@@ -126,67 +124,25 @@ INTERMEDIATE = (
     "intermediate bounds increase the clean accuracy and that under attack",
     "under attack tighter bounds are better, above all under PGD",
 )
-# What chooses among the values of a method, in words.
-SELECTIONS = {
-    SELECTING: "under FGSM-0.1 alone",
-    WEAK: "under FGSM-0.01 alone",
-    None: "by their clean accuracy",
-}
-BEST_EPOCH = (
-    "the weights of a run are those of its best epoch, once a projection or "
-    "attacks have begun, by the clean accuracy on the validation images"
-)
-CONVOLUTION = (
-    f"PN-Conv: one seed; attacks see {ATTACKED:,} test images, evenly taken; "
-    "20 epochs on Fashion-MNIST and on the JPEG copy"
-)
-PENALTIES = (
-    f"PN-Conv tries {len(FEW_WEIGHTS)} weights of the penalty and "
-    f"{len(FEW_DECAYS)} decays, for a quarter of the epochs"
-)
 
 
 def _table(number, what, networks, attacks, claims, **kwargs):
-    title = f"{PAPER}, Table {number}: {what}"
     kind = kwargs.pop("kind", RobustnessTable)
-    selection = SELECTIONS[kwargs.get("selecting", kind.selecting)]
-    images = "the set's own" if "nsynth" in networks[0].recipe else "5,000"
-    notes = (
-        "each method has seven values where no others are told; the first "
-        "seed chooses by "
-        f"{images} validation images {selection}",
-        *_notes(networks),
-        *kwargs.pop("notes", ()),
-    )
     return kind(
-        title=title,
+        title=f"{PAPER}, Table {number}: {what}",
         claims=claims,
-        notes=notes,
         networks=networks,
         attacks=attacks,
         **kwargs,
     )
 
 
-def _notes(networks):
-    """Returns what has to be known of the runs of networks."""
-    notes = [BEST_EPOCH]
-    if any(n.recipe.startswith("pn_conv.") for n in networks):
-        notes.append(CONVOLUTION)
-    if any(method.tuning_share < 1 for n in networks for method in n.methods):
-        notes.append(PENALTIES)
-    return notes
-
-
 def _figure(number, what, names, attacks, claims=INTERMEDIATE, **kwargs):
-    title = f"{PAPER}, Figure {number}: {what}"
-    drawn = curves(names, **kwargs)
-    notes = ("the dashed lines are without projection", *_notes(drawn))
     return BoundsFigure(
-        title=title,
+        title=f"{PAPER}, Figure {number}: {what}",
         claims=claims,
-        notes=notes,
-        networks=drawn,
+        notes=("the dashed lines are without projection",),
+        networks=curves(names, **kwargs),
         attacks=attacks,
     )
 
@@ -210,7 +166,7 @@ TABLES = {
         3,
         "adversarial training with FGSM-0.1",
         networks(("fashion_mnist", "emnist_letters"), ("pn10",), ADVERSARIAL),
-        MAIN_ATTACKS,
+        WITH_CLEAN,
         (
             "under FGSM the methods differ less; under stronger attacks the "
             "projection outperforms the others",
@@ -237,7 +193,7 @@ TABLES = {
         12,
         "adversarial training with FGSM-0.1",
         networks(("kmnist", "mnist"), ("pn10",), ADVERSARIAL),
-        MAIN_ATTACKS,
+        WITH_CLEAN,
         ("projection helps beside adversarial training too",),
     ),
     "robustness-table13": _table(
@@ -268,11 +224,7 @@ TABLES = {
     "robustness-apgd": StrongTable(
         title=f"{PAPER}, Table 1 under targeted APGD with 100 steps",
         claims=STRONGER,
-        notes=(
-            "the networks are those of Table 1, chosen as there",
-            "of the test images the first 1,000 are attacked",
-            *_notes(networks(("fashion_mnist",))),
-        ),
+        notes=("the networks are those of Table 1, chosen as there",),
         networks=networks(("fashion_mnist",)),
         attacks={"apgd_t:0.1,100": "APGD-T-(0.1, 100)"},
     ),

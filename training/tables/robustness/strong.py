@@ -32,6 +32,10 @@ class StrongTable(RobustnessTable):
             for number, record in enumerate(records)
         ]
 
+    def attacked_images(self, study, network):
+        """Returns which test images attacks see, in words."""
+        return f"attacks see the first {self.images:,} test images"
+
     def _attacked(self, study, record, directory, measures):
         if record.get("test") is None:
             return record

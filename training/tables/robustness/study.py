@@ -123,12 +123,15 @@ class Study:
         scores = [_score(record, attack) for record in records]
         return trials[scores.index(max(scores))]
 
+    def seeds(self, network):
+        """Returns with how many seeds a network is run."""
+        return min(self.arguments.seeds, network.seeds or self.arguments.seeds)
+
     def runs(self, network, method, changes):
         """Returns the records of all seeds with the test, a list."""
-        seeds = min(self.arguments.seeds, network.seeds or self.arguments.seeds)
         return [
             self._record(network, method, changes, number)
-            for number in range(seeds)
+            for number in range(self.seeds(network))
         ]
 
     def directory(self, network, method, changes, number):
