@@ -24,8 +24,9 @@ def draw_bounds(rows):
 def draw_trials(report, attack):
     """Draws what each trial reaches with and without an attack.
 
-    Further up and to the right is better. The trials are those of the first
-    seed, on validation images; the run that the table has is filled.
+    Further up and to the right is better. A line joins the values of a method
+    in their order. The trials are those of the first seed, on validation
+    images; the run that the table has is filled.
 
     Args:
         report: That of `accuracies.RobustnessTable`, with a network.
@@ -115,9 +116,10 @@ def _trials_panel(axes, trials, chosen, attack):
         epochs = [record["epochs"] for record in records]
         # Trials may be shorter than runs.
         tried = [r for r in records if r["epochs"] == min(epochs)]
+        tried.sort(key=lambda record: list(record["changes"].values()))
         points = [_point(record, attack) for record in tried]
         axes.plot(
-            *np.reshape(sorted(points, reverse=True), (-1, 2)).T,
+            *np.reshape(points, (-1, 2)).T,
             label=method,
             linewidth=1.0,
             markerfacecolor="white",
