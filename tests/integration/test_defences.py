@@ -45,29 +45,37 @@ def test_a_denoiser_is_trained_and_published(tmp_path, monkeypatch, capfd):
     assert "error: Unknown model 'pn5'" in capfd.readouterr().err
 
 
+def between(name):
+    return f"<!-- {name} -->\n<!-- end of {name} -->\n"
+
+
 def test_table_of_defences(tmp_path, capsys):
     from training import defences
 
     results, page = tmp_path / "results.json", tmp_path / "page.md"
-    page.write_text("Said.\n<!-- table -->\n<!-- end of table -->\n")
+    page.write_text("Said.\n" + between("table") + between("stronger"))
     words = ["--results", str(results), "--page", str(page)]
-    words += ["--limit", "20", "--validation", "10"]
+    words += ["--limit", "20", "--stronger", "10", "--validation", "10"]
     words += ["--data", "fashion_mnist_sample"]
     with pytest.raises(ValueError, match="'<!-- trials -->' and '<!-- end of"):
         defences.main(words)
-    page.write_text(
-        page.read_text() + "<!-- trials -->\n<!-- end of trials -->"
-    )
-    page.write_text(page.read_text() + "\nMore.\n")
+    page.write_text(page.read_text() + between("trials") + "More.\n")
     found = json.loads(results.read_text())
     defences.write_page(page, found)
     text = page.read_text()
-    assert text.startswith("Said.\n") and text.endswith("\nMore.\n")
+    assert text.startswith("Said.\n") and text.endswith("More.\n")
     row = found["rows"]["none"]
     through = row["fgsm:0.01"]["through"]
     assert f"| none | {row['clean']:.3f} | {through:.3f} | – |" in text
     assert row["fgsm:0.1"]["through"] <= row["clean"]
     guided = found["rows"]["guided denoiser"]["fgsm:0.1"]
     assert guided["through"] <= guided["unseen"]
+    stronger = found["stronger"]
+    assert stronger["images"] == 10 and set(stronger["rows"]) == set(
+        found["rows"]
+    )
+    for name, row in stronger["rows"].items():
+        pgd, apgd = row.values()
+        assert f"| {name} | {pgd:.3f} | {apgd:.3f} |\n" in text
     defences.write_page(page, found)
     assert page.read_text() == text
