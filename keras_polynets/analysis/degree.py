@@ -125,7 +125,7 @@ def steps(model):
         )
         if several:
             return [Degree(value) for value in degree]
-        return [Degree(degree)] * _count_outputs(operation)
+        return [Degree(degree)] * graphs.count_outputs(operation)
 
     inputs = tree.map_structure(
         lambda _: Degree(1), graphs.functional(model)._inputs_struct
@@ -151,10 +151,6 @@ def _degree(operation, args, kwargs):
         return None, str(obstacle)
     except NotPolynomialError as error:
         return None, f"layer {error.layer!r} inside it: {error.reason}"
-
-
-def _count_outputs(operation):
-    return max(len(node.outputs) for node in operation._inbound_nodes)
 
 
 def _value(degree):

@@ -103,6 +103,11 @@ def run(model, inputs, visit, path=(), enter=None):
     return functional(model)._run_through_graph(inputs, operation_fn)
 
 
+def count_outputs(operation):
+    """Returns how many tensors an operation of a graph yields."""
+    return max(len(node.outputs) for node in operation._inbound_nodes)
+
+
 def _of_shape(x, shape):
     """Returns a tensor like `x` whose open sizes are those of `shape`."""
     fits = (

@@ -16,6 +16,7 @@ from keras_polynets.layers import ProdPoly
 from keras_polynets.layers import QuadraticDense
 from keras_polynets.layers.dense_polynomial import DensePolynomial
 from keras_polynets.robustness import inputs
+from keras_polynets.robustness.logits import check_logits
 
 _compiled = weakref.WeakKeyDictionary()
 
@@ -277,26 +278,3 @@ def _functions(model, images):
     if shape not in functions:
         functions[shape] = Functions(model, images)
     return functions[shape]
-
-
-def check_logits(model, outputs):
-    """Raises a `ValueError` unless a model yields logits.
-
-    Args:
-        model: The model.
-        outputs: Array, what it yields for a batch.
-    """
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            "Attacks need a classifier with logits of shape (batch_size, "
-            f"classes). Received outputs of shape {outputs.shape} from model "
-            f"{model.name!r}."
-        )
-    sums = outputs.sum(axis=1)
-    if np.all(outputs >= 0) and np.allclose(sums, 1, atol=1e-2):
-        raise ValueError(
-            f"Model {model.name!r} yields probabilities (softmax), which mask "
-            "the gradients. Attack its logits: build it with "
-            "`classifier_activation=None`, or up to the layer before the "
-            "softmax, `keras.Model(model.input, logits)`."
-        )

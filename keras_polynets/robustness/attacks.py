@@ -103,8 +103,8 @@ def pgd(
 
     Args:
         model: A model that yields logits of shape `(batch_size, classes)`.
-            Probabilities are refused: where a softmax saturates, its gradient
-            vanishes, and the attack would look weaker than it is.
+            Outputs of a softmax or sigmoid are refused: where it saturates, its
+            gradient vanishes, and the attack would look weaker than it is.
         images: NumPy array or tensor of floats of the model's input shape, in
             the model's input units and within the valid range.
         labels: Integer classes of shape `(batch_size,)`: the true ones, or

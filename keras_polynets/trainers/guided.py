@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_polynets.robustness.attack_functions import check_logits
 from keras_polynets.robustness.attack_texts import Attack
 from keras_polynets.robustness.attack_texts import parse_attack
 from keras_polynets.robustness.inputs import valid_range
+from keras_polynets.robustness.logits import check_logits
 from keras_polynets.train_steps import adversarial
 from keras_polynets.train_steps.derivatives import constant_results
 from keras_polynets.train_steps.guided import logit_guided_loss

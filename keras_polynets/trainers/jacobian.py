@@ -3,6 +3,7 @@
 import keras
 
 from keras_polynets.regularizers import JacobianPenalty
+from keras_polynets.robustness.logits import check_unbounded
 from keras_polynets.trainers.wrapper import InputTraining
 
 
@@ -36,8 +37,8 @@ class JacobianTraining(InputTraining):
         `(batch_size, classes)`.
 
     Raises:
-        ValueError: If the model is not built, or `weight` or `projections` is
-            out of range.
+        ValueError: If the model is not built or yields probabilities, or
+            `weight` or `projections` is out of range.
 
     Example:
 
@@ -68,6 +69,7 @@ class JacobianTraining(InputTraining):
             seed=seed,
             **kwargs,
         )
+        check_unbounded(model)
 
     def get_config(self):
         return super().get_config() | self.jacobian.get_config()

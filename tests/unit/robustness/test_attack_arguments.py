@@ -49,7 +49,7 @@ def test_every_attack_explains_bad_values(attack, changes, message):
 @pytest.mark.parametrize("attack", [tpgd, apgd, apgd_t])
 def test_every_attack_refuses_softmax_and_divergence(attack):
     model = Ranged([make_model(), keras.layers.Softmax()])
-    with pytest.raises(ValueError, match="mask the gradients. Attack its lo"):
+    with pytest.raises(ValueError, match="mask the gradients. Use the logits"):
         attacked(attack, model=model)
     model = make_model()
     model.set_weights([w * np.nan for w in model.get_weights()])
@@ -146,12 +146,57 @@ def test_model_without_range_must_be_given_one():
     assert fgsm(model, images, labels, 0.1, clip=(0, 1)).min() >= 0
 
 
-def test_softmax_is_refused():
-    model = Ranged([make_model(), keras.layers.Softmax()])
-    with pytest.raises(
-        ValueError, match="mask the gradients.*the logits|Attack"
+def of_subclass(model):
+    """A model whose graph is not known."""
+
+    class Subclass(keras.Model):
+        input_range = (-1.0, 1.0)
+
+        def call(self, x, training=None):
+            return model(x)
+
+    return Subclass()
+
+
+def in_graph(model):
+    inputs = keras.Input((4, 4, 1))
+    return keras.Model(inputs, keras.ops.sigmoid(model(inputs)))
+
+
+@pytest.mark.parametrize(
+    "change, activation",
+    [
+        (lambda m: Ranged([m, keras.layers.Softmax()]), "softmax"),
+        (
+            lambda m: of_subclass(Ranged([m, keras.layers.Softmax()])),
+            "softmax",
+        ),
+        (
+            lambda m: Ranged([m, keras.layers.Activation("hard_sigmoid")]),
+            "hard_sigmoid",
+        ),
+        (
+            lambda m: Ranged([m, keras.layers.Dense(5, "sigmoid")]),
+            "sigmoid",
+        ),
+        (
+            lambda m: Ranged([in_graph(m), keras.layers.Activation("linear")]),
+            "sigmoid",
+        ),
+    ],
+)
+def test_what_saturates_is_refused(change, activation):
+    message = f"its {activation} mask the gradients. Use the logits: .* before"
+    with pytest.raises(ValueError, match=message):
+        attacked(model=change(make_model()))
+
+
+def test_what_saturates_inside_or_is_log_softmax_is_attacked():
+    for layers in (
+        [keras.layers.Dense(5, "sigmoid"), keras.layers.Dense(5)],
+        [keras.layers.Activation("log_softmax")],
     ):
-        attacked(model=model)
+        attacked(model=Ranged([make_model(), *layers]))
 
 
 def test_softmax_is_refused_after_a_batch_without_images():

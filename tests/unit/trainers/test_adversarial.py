@@ -317,7 +317,7 @@ def bare_model():
 @pytest.mark.parametrize(
     "model, changes, message",
     [
-        (softmax_model, {}, "mask the gradients. Attack its logits"),
+        (softmax_model, {}, "mask the gradients. Use the logits"),
         (bare_model, {}, "'bare' has no `input_range`.*clip=.low"),
         (make_model, {"attack": "fgms:0.1"}, "Did you mean 'fgsm'"),
         (make_model, {"attack": "fgsm:-1"}, "`epsilon` must be a number of at"),

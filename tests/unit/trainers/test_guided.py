@@ -195,7 +195,7 @@ def test_errors():
         GuidedDenoising(wide, classifier)
     with pytest.raises(ValueError, match="must yield images of the classifier"):
         GuidedDenoising(classifier, classifier)
-    with pytest.raises(ValueError, match="'net' yields probabilities"):
+    with pytest.raises(ValueError, match="'net' yields no logits"):
         softmax = make_classifier(classifier_activation="softmax", name="net")
         GuidedDenoising(denoiser, softmax)
     with pytest.raises(ValueError, match="Model 'bare' is not built"):

@@ -107,3 +107,10 @@ def test_saving_and_loading(tmp_path):
     np.testing.assert_allclose(
         again.predict(x, verbose=0), trainer.predict(x, verbose=0), atol=1e-6
     )
+
+
+def test_probabilities_are_refused():
+    model = make_model()
+    model.add(keras.layers.Softmax())
+    with pytest.raises(ValueError, match="its softmax mask .* Use the logits"):
+        JacobianTraining(model)
