@@ -9,6 +9,7 @@ from keras_polynets.robustness.attacks import pgd
 from keras_polynets.robustness.attacks import tpgd
 from keras_polynets.robustness.auto_attacks import apgd
 from keras_polynets.robustness.auto_attacks import apgd_t
+from keras_polynets.robustness.auto_attacks import check_classes
 from keras_polynets.robustness.auto_attacks import check_loss
 
 
@@ -35,6 +36,40 @@ class Attack:
             labels: Integer classes, or `None` for the model's predictions.
         """
         return self.function(model, images, labels, **self.settings)
+
+    def check_classes(self, classes):
+        """Raises a `ValueError` where the attack needs more classes.
+
+        Args:
+            classes: The number of classes of a model.
+        """
+        if self.function is apgd:
+            check_classes(classes, self.settings.get("loss", "cross_entropy"))
+        elif self.function is apgd_t:
+            check_classes(classes)
+
+
+def as_attack(value, or_callable=False):
+    """Returns an attack, parsed if it is a text.
+
+    Args:
+        value: A text, or what `parse_attack` returns.
+        or_callable: Whether any other `attack(model, images, labels)` is one.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: As in `parse_attack`.
+    """
+    if isinstance(value, str):
+        return parse_attack(value)
+    if isinstance(value, Attack) or (or_callable and callable(value)):
+        return value
+    other = ", or a callable `attack(model, images, labels)`"
+    raise TypeError(
+        "An attack must be a text such as 'fgsm:0.1', or what "
+        f"`robustness.parse_attack` returns{other if or_callable else ''}. "
+        f"Received: {value!r}"
+    )
 
 
 def _boolean(word):

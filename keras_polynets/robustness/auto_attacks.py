@@ -91,7 +91,7 @@ def apgd(
     problem = Problem(
         model, images, labels, epsilon, clip, reference_compatible
     )
-    _check_classes(problem, f"The loss {loss!r}", LOSSES[loss][1])
+    check_classes(problem.functions.classes, loss)
     search = _Search(problem, loss, epsilon, steps, seed)
     for _ in range(restarts):
         search.run()
@@ -157,7 +157,7 @@ def apgd_t(
     problem = Problem(
         model, images, labels, epsilon, clip, reference_compatible
     )
-    _check_classes(problem, "The targeted loss", _TARGETED_CLASSES)
+    check_classes(problem.functions.classes)
     search = _Search(problem, "targeted_dlr", epsilon, steps, seed)
     classes = attack_steps.likely_targets(
         search.clean_logits,
@@ -176,12 +176,20 @@ def check_loss(loss):
         raise unknown_name("loss of APGD", loss, LOSSES)
 
 
-def _check_classes(problem, what, needed):
-    if problem.functions.classes < needed:
+def check_classes(classes, loss=None):
+    """Raises a `ValueError` where a loss needs more classes than there are.
+
+    Args:
+        classes: The number of classes of the model.
+        loss: Name of the loss of `apgd`, `None` for that of `apgd_t`.
+    """
+    what, needed = "The targeted loss", _TARGETED_CLASSES
+    if loss is not None:
+        what, needed = f"The loss {loss!r}", LOSSES[loss][1]
+    if classes < needed:
         raise ValueError(
             f"{what} needs at least {needed} classes, and the model has "
-            f"{problem.functions.classes}. Use `apgd` with "
-            "loss='cross_entropy', or `pgd`."
+            f"{classes}. Use `apgd` with loss='cross_entropy', or `pgd`."
         )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
-from keras_polynets.robustness.attack_texts import parse_attack
+from keras_polynets.robustness.attack_texts import as_attack
 from keras_polynets.robustness.inputs import as_images
 from keras_polynets.robustness.inputs import as_labels
 from keras_polynets.robustness.inputs import valid_range
@@ -39,7 +39,7 @@ def robust_accuracy(
             number, if labels are no classes of the model or images not within
             its valid range, or if integer images meet a model without
             preprocessor.
-        TypeError: If labels are not integers.
+        TypeError: If labels are not integers, or `attack` is no attack.
 
     Example:
 
@@ -48,7 +48,8 @@ def robust_accuracy(
     ...     model, (images, labels), "pgd:0.1,20,0.01"
     ... )
     """
-    attack = parse_attack(attack) if isinstance(attack, str) else attack
+    if attack is not None:
+        attack = as_attack(attack, or_callable=True)
 
     def right(images, labels):
         if attack is not None:

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_polynets.robustness.attack_texts import Attack
-from keras_polynets.robustness.attack_texts import parse_attack
+from keras_polynets.robustness.attack_texts import as_attack
 from keras_polynets.robustness.inputs import valid_range
 from keras_polynets.robustness.logits import check_logits
 from keras_polynets.train_steps import adversarial
@@ -58,9 +58,11 @@ class AdversarialTraining(InputTraining):
         `(batch_size, classes)`.
 
     Raises:
+        TypeError: If the model, the attack or `jacobian` is something else.
         ValueError: If the model is not built, yields probabilities or has no
             `input_range` while `clip` is not given, if the attack is not
-            known, or if `warmup_epochs` is no integer of at least 0.
+            known or needs more classes, or if `warmup_epochs` is no integer of
+            at least 0.
 
     Example:
 
@@ -93,7 +95,7 @@ class AdversarialTraining(InputTraining):
         seed=None,
         **kwargs,
     ):
-        attack = parse_attack(attack) if isinstance(attack, str) else attack
+        attack = as_attack(attack, or_callable=True)
         if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
             raise ValueError(
                 "Argument `warmup_epochs` must be an integer of at least 0. "
@@ -112,6 +114,8 @@ class AdversarialTraining(InputTraining):
         self.clip = low.tolist(), high.tolist()
         zeros = np.zeros((2, *model.input_shape[1:]), "float32")
         check_logits(model, ops.convert_to_numpy(self.logits(zeros)))
+        if isinstance(attack, Attack):
+            attack.check_classes(self._classes)
         self.attacking = self.add_weight(
             shape=(),
             dtype="bool",

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_polynets.robustness.attack_texts import Attack
-from keras_polynets.robustness.attack_texts import parse_attack
+from keras_polynets.robustness.attack_texts import as_attack
 from keras_polynets.robustness.inputs import valid_range
 from keras_polynets.robustness.logits import check_logits
 from keras_polynets.train_steps import adversarial
@@ -13,6 +12,7 @@ from keras_polynets.train_steps.derivatives import constant_results
 from keras_polynets.train_steps.guided import logit_guided_loss
 from keras_polynets.train_steps.stepping import step_on_changed_data
 from keras_polynets.trainers.wrapper import InputTraining
+from keras_polynets.trainers.wrapper import check_built
 from keras_polynets.trainers.wrapper import class_labels
 
 # None, weak and strong, in the units of inputs in [-1, 1].
@@ -73,12 +73,13 @@ class GuidedDenoising(InputTraining):
         `(batch_size, classes)`: the logits behind the denoiser.
 
     Raises:
-        TypeError: If an attack is neither a text nor a parsed one.
+        TypeError: If an attack is neither a text nor a parsed one, or if a
+            model is none.
         ValueError: If a model is not built, if the denoiser does not yield
             images of the classifier's input shape, if the classifier yields
             probabilities or has no `input_range` while `clip` is not given, if
-            an attack is not known or none is given, or if `compile` is given a
-            loss.
+            an attack is not known, needs more classes or none is given, or if
+            `compile` is given a loss.
 
     Example:
 
@@ -107,12 +108,8 @@ class GuidedDenoising(InputTraining):
         **kwargs,
     ):
         attacks = _parsed(attack)
-        for model in (denoiser, classifier):
-            if not model.built:
-                raise ValueError(
-                    f"Model {model.name!r} is not built. Give it an input "
-                    "shape, or call it once on a batch."
-                )
+        check_built(denoiser)
+        check_built(classifier)
         _check_shapes(denoiser, classifier)
         super().__init__(
             denoiser, preprocessing=preprocessing, seed=seed, **kwargs
@@ -123,6 +120,8 @@ class GuidedDenoising(InputTraining):
         self.clip = low.tolist(), high.tolist()
         zeros = np.zeros((2, *classifier.input_shape[1:]), "float32")
         check_logits(classifier, ops.convert_to_numpy(self.logits(zeros)))
+        for one in attacks:
+            one.check_classes(self._classes)
 
     @property
     def trainable_variables(self):
@@ -235,21 +234,12 @@ class GuidedDenoising(InputTraining):
 def _parsed(attack):
     """Returns attacks as a tuple of parsed ones."""
     several = isinstance(attack, list | tuple)
-    attacks = tuple(
-        parse_attack(one) if isinstance(one, str) else one
-        for one in (attack if several else (attack,))
-    )
+    attacks = tuple(map(as_attack, attack if several else (attack,)))
     if not attacks:
         raise ValueError(
             "Expected at least one attack, such as 'fgsm:0.1'. Received: "
             f"attack={attack!r}"
         )
-    for one in attacks:
-        if not isinstance(one, Attack):
-            raise TypeError(
-                "An attack must be a text such as 'fgsm:0.1', or what "
-                f"`robustness.parse_attack` returns. Received: {one!r}"
-            )
     return attacks
 
 

@@ -4,9 +4,11 @@ import keras
 from keras import ops
 
 from keras_polynets._errors import check_floats
+from keras_polynets._errors import check_layer
 from keras_polynets._training import BlockTraining
 from keras_polynets._training import are_arrays
 from keras_polynets.layers.augmentation import ReplicaSeedGenerator
+from keras_polynets.regularizers import JacobianPenalty
 from keras_polynets.robustness.inputs import as_labels
 from keras_polynets.robustness.inputs import check_range
 from keras_polynets.robustness.inputs import valid_range
@@ -25,10 +27,12 @@ class InputTraining(BlockTraining, keras.Model):
     def __init__(
         self, model, *, preprocessing=None, jacobian=None, seed=None, **kwargs
     ):
-        if not model.built:
-            raise ValueError(
-                f"Model {model.name!r} is not built. Give it an input shape, "
-                "or call it once on a batch."
+        check_built(model)
+        if not isinstance(jacobian, JacobianPenalty | None):
+            raise TypeError(
+                "Argument `jacobian` must be a penalty such as "
+                "`keras_polynets.regularizers.JacobianPenalty(0.01)`. "
+                f"Received: jacobian={jacobian!r}"
             )
         # Inputs keep their dtype: the ball is in float32 whatever the policy.
         super().__init__(autocast=False, **kwargs)
@@ -143,6 +147,20 @@ class InputTraining(BlockTraining, keras.Model):
             for key, value in config.items()
         }
         return cls(**config)
+
+
+def check_built(model):
+    """Raises an error unless something is a model that is built.
+
+    Args:
+        model: What a user passed as one.
+    """
+    check_layer(model)
+    if not model.built:
+        raise ValueError(
+            f"Model {model.name!r} is not built. Give it an input shape, or "
+            "call it once on a batch."
+        )
 
 
 def class_labels(y, classes):

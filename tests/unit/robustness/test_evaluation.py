@@ -128,6 +128,11 @@ def test_clean_data_must_fit_the_model(images, labels, message):
         robust_accuracy(Threshold(), (images, labels), verbose=0)
 
 
+def test_attack_must_be_one():
+    with pytest.raises(TypeError, match="or a callable.* Received: 3"):
+        robust_accuracy(Threshold(), (IMAGES, LABELS), 3, verbose=0)
+
+
 def test_batch_size_must_be_positive():
     with pytest.raises(ValueError, match="`batch_size` must be an integer"):
         robust_accuracy(Threshold(), (IMAGES, LABELS), batch_size=0)

@@ -331,6 +331,26 @@ def test_bad_arguments_are_explained(model, changes, message):
         AdversarialTraining(model(), **changes)
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": "pn4"}, "Expected a Keras model .*Received: 'pn4'"),
+        ({"attack": None}, "a text .* or a callable .*Received: None"),
+        ({"attack": 3}, "must be a text such as 'fgsm:0.1', .*Received: 3"),
+        ({"jacobian": 0.1}, "a penalty such as .*JacobianPenalty.*=0.1"),
+    ],
+)
+def test_arguments_of_another_type_are_explained(changes, message):
+    with pytest.raises(TypeError, match=message):
+        AdversarialTraining(**{"model": make_model(), **changes})
+
+
+def test_an_attack_that_needs_more_classes_is_refused_at_once():
+    for text in ("apgd_t:0.1,3", "apgd:0.1,3,loss=dlr"):
+        with pytest.raises(ValueError, match="classes, and the model has 2"):
+            AdversarialTraining(bare_model(), text, clip=(0, 1))
+
+
 def test_noise_has_a_start_for_each_run():
     x, seed = ops.zeros((2, 3)), keras.random.SeedGenerator(0)
     for text, starts in (

@@ -186,6 +186,10 @@ def test_errors():
         GuidedDenoising(denoiser, classifier, [])
     with pytest.raises(TypeError, match="must be a text .* Received: 0.1"):
         GuidedDenoising(denoiser, classifier, 0.1)
+    with pytest.raises(TypeError, match="Expected a Keras model.*'net'"):
+        GuidedDenoising(denoiser, "net")
+    with pytest.raises(ValueError, match="4 classes, and the model has 3"):
+        GuidedDenoising(denoiser, classifier, "apgd_t:0.1,3")
     with pytest.raises(
         ValueError,
         match=r"must take images of the classifier's input shape "
