@@ -1,6 +1,8 @@
 """The words of errors that several modules raise."""
 
 import difflib
+import math
+import numbers
 
 import keras
 
@@ -97,6 +99,15 @@ def check_positive_integer(name, value):
             f"Argument `{name}` must be an integer of at least 1. "
             f"Received: {name}={value!r}"
         )
+
+
+def is_finite(value):
+    """Says whether something is a finite number, and no boolean."""
+    return (
+        isinstance(value, numbers.Real)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
 
 
 def check_layer(layer):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_polynets._errors import check_positive_integer
+from keras_polynets._errors import is_finite
 from keras_polynets.train_steps import jacobian
 
 
@@ -28,8 +29,8 @@ class JacobianPenalty:
             passes as there are classes.
 
     Raises:
-        ValueError: If `weight` is negative or `projections` no positive
-            integer.
+        ValueError: If `weight` is negative or not finite, or `projections` no
+            positive integer.
 
     Example:
 
@@ -41,10 +42,10 @@ class JacobianPenalty:
     """
 
     def __init__(self, weight=0.01, projections=1):
-        if not isinstance(weight, int | float) or not weight >= 0:
+        if not (is_finite(weight) and weight >= 0):
             raise ValueError(
-                "Argument `weight` must be a number of at least 0. Received: "
-                f"weight={weight!r}"
+                "Argument `weight` must be a finite number of at least 0. "
+                f"Received: weight={weight!r}"
             )
         if projections is not None:
             check_positive_integer("projections", projections)

@@ -1,8 +1,6 @@
 """What all attacks share: checked arguments and compiled functions."""
 
 import importlib.util
-import math
-import numbers
 import os
 import weakref
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from keras_polynets._errors import check_layer
 from keras_polynets._errors import check_positive_integer
+from keras_polynets._errors import is_finite
 from keras_polynets.analysis import graphs
 from keras_polynets.layers import ProdPoly
 from keras_polynets.layers import QuadraticDense
@@ -51,22 +50,18 @@ def check_settings(**settings):
             `restarts`, `targets`. Others are not looked at.
     """
     for name, value in settings.items():
-        if name == "epsilon" and not (_is_finite(value) and value >= 0):
+        if name == "epsilon" and not (is_finite(value) and value >= 0):
             raise ValueError(
                 "Argument `epsilon` must be a number of at least 0, in the "
                 f"model's input units. Received: epsilon={value!r}"
             )
-        if name == "step_size" and not (_is_finite(value) and value > 0):
+        if name == "step_size" and not (is_finite(value) and value > 0):
             raise ValueError(
                 "Argument `step_size` must be a positive number, in the "
                 f"model's input units. Received: step_size={value!r}"
             )
         if name in ("steps", "restarts", "targets"):
             check_positive_integer(name, value)
-
-
-def _is_finite(value):
-    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def check_installed(package=None):

@@ -1,11 +1,9 @@
 """A classifier whose outputs are bounded around images, batch by batch."""
 
-import math
-import numbers
-
 import numpy as np
 
 from keras_polynets._errors import check_layer
+from keras_polynets._errors import is_finite
 from keras_polynets._errors import unknown_name
 from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pairwise
@@ -248,11 +246,7 @@ class Certifier:
 
 def check_epsilon(epsilon):
     """Raises a `ValueError` unless `epsilon` is a number of at least 0."""
-    if (
-        isinstance(epsilon, bool)
-        or not isinstance(epsilon, numbers.Real)
-        or not 0 <= epsilon < math.inf
-    ):
+    if not (is_finite(epsilon) and epsilon >= 0):
         raise ValueError(
             "Argument `epsilon` must be a finite number of at least 0, in the "
             f"model's input units. Received: epsilon={epsilon!r}"

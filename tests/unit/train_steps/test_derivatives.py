@@ -87,8 +87,10 @@ def test_images_with_channels():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"weight": -1}, "`weight` must be a number of at least 0. Received"),
-        ({"weight": "a"}, "`weight` must be a number of at least 0. Received"),
+        ({"weight": -1}, "a finite number of at least 0. Received: weight=-1"),
+        ({"weight": "a"}, "`weight` must be a finite number of at least 0"),
+        ({"weight": float("inf")}, "`weight` must be a finite number"),
+        ({"weight": True}, "`weight` must be a finite number"),
         ({"projections": 0}, "`projections` must be an integer of at least 1"),
     ],
 )
@@ -104,3 +106,7 @@ def test_config_round_trip():
     )
     assert isinstance(again, JacobianPenalty)
     assert again.get_config() == {"weight": 0.25, "projections": None}
+
+
+def test_weight_may_be_any_number():
+    assert JacobianPenalty(np.float32(0.25)).get_config()["weight"] == 0.25
