@@ -258,6 +258,9 @@ def _signed_ascent(
     problem = Problem(
         model, images, labels, epsilon, clip, reference_compatible
     )
+    if seed is not None:
+        # One that nothing is drawn with is checked all the same.
+        seed = inputs.as_seed(seed)
     x = start = problem.x
     if random_start:
         start = inputs.random_points(x, epsilon, seed)
