@@ -127,6 +127,21 @@ class InputTraining(BlockTraining, keras.Model):
             check_floats(self.model, inputs)
         return ops.cast(inputs, "float32")
 
+    def export(self, filepath, *args, **kwargs):
+        """Raises an error that says what to export instead.
+
+        Args:
+            filepath: As in Keras.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} is for training and is not exported. "
+            "Export what it trains, `trainer.model.export(filepath)`, or with "
+            "preprocessing before it, `keras.Sequential([preprocessing, "
+            "trainer.model])`."
+        )
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {
@@ -134,6 +149,7 @@ class InputTraining(BlockTraining, keras.Model):
             "preprocessing": serialize(self.preprocessing),
             "seed": self.seed,
             "name": self.name,
+            "trainable": self.trainable,
         }
 
     @classmethod

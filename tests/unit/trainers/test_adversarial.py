@@ -297,6 +297,20 @@ def test_saving_and_loading(tmp_path):
     )
 
 
+def test_what_is_frozen_stays_frozen():
+    trainer = AdversarialTraining(
+        functional(make_model()), clip=(-1, 1), trainable=False
+    )
+    again = AdversarialTraining.from_config(trainer.get_config())
+    assert not again.trainable and again.model.trainable
+
+
+def test_what_to_export_is_explained(tmp_path):
+    trainer = AdversarialTraining(make_model())
+    with pytest.raises(NotImplementedError, match="`trainer.model.export"):
+        trainer.export(tmp_path / "trainer")
+
+
 def functional(model):
     """The model as Keras saves it without custom objects."""
     return keras.Model(model.inputs, model.outputs)
