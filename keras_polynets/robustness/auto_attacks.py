@@ -282,6 +282,9 @@ class _Search:
 
 
 def _margin(logits, labels):
+    if not len(labels):
+        # Keras takes no maximum of nothing.
+        return np.zeros(0, "float32")
     return np.array(attack_losses.margin(logits, labels))
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from keras_polynets import layers
+from keras_polynets.robustness import apgd
+from keras_polynets.robustness import apgd_t
 from keras_polynets.robustness import attack_functions
 from keras_polynets.robustness import fgsm
 from keras_polynets.robustness import pgd
@@ -339,7 +341,9 @@ def test_other_float_types_become_float32():
     np.testing.assert_array_equal(adversarial, fgsm(model, images, labels, 0.1))
 
 
-def test_an_empty_batch_stays_empty():
+@pytest.mark.parametrize("attack", [fgsm, tpgd, apgd, apgd_t])
+def test_an_empty_batch_stays_empty(attack):
     model = shared_model()
     images = make_images(0)
-    assert fgsm(model, images, make_labels(0), 0.1).shape == images.shape
+    for labels in (make_labels(0), None):
+        assert attack(model, images, labels, 0.1).shape == images.shape
