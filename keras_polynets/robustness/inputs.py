@@ -91,12 +91,24 @@ def valid_range(model, clip, dtype="float32"):
         low, high = map(np.array, np.broadcast_arrays(*sides))
     except (TypeError, ValueError):
         low, high = np.float32(1), np.float32(0)
-    if not np.all(low < high):
+    shape = getattr(model, "input_shape", None)
+    known = isinstance(shape, tuple)
+    if not np.all(low < high) or (known and not _broadcasts(low.shape, shape)):
         raise ValueError(
             "The valid range must be a tuple `(low, high)` with low < high, "
-            f"each a number or one a channel. Received: {valid!r}"
+            "each a number or one a channel"
+            f"{f' of inputs of shape {shape}' if known else ''}. "
+            f"Received: {valid!r}"
         )
     return low, high
+
+
+def _broadcasts(shape, batch_shape):
+    """Says whether values of a shape leave that of a batch as it is."""
+    return len(shape) < len(batch_shape) and all(
+        own in (1, size) or size is None
+        for own, size in zip(shape[::-1], batch_shape[::-1], strict=False)
+    )
 
 
 def as_labels(labels, count, classes):

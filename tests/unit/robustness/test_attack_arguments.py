@@ -110,6 +110,10 @@ def test_bad_settings_of_apgd_and_tpgd(attack, changes, message):
         ({"labels": make_labels() - 1}, "Received labels from -1 to 3"),
         ({"clip": (1.0, -1.0)}, "must be a tuple `.low, high.` with low < hig"),
         ({"clip": 1.0}, "must be a tuple `.low, high.` with low < high"),
+        (
+            {"clip": ((-1.0,) * 3, (1.0,) * 3)},
+            r"one a channel of inputs of shape \(None, 4, 4, 1\)",
+        ),
         ({"seed": -1}, "`seed` must be an integer from"),
         ({"random_start": True, "seed": 0.5}, "`seed` must be an integer from"),
         ({"labels": None, "targeted": True}, "targeted attack needs `labels`"),
