@@ -7,6 +7,7 @@ from keras_polynets._errors import is_finite
 from keras_polynets._errors import unknown_name
 from keras_polynets.robustness import inputs
 from keras_polynets.robustness import pairwise
+from keras_polynets.robustness.logits import check_classifier
 from keras_polynets.robustness.networks import Network
 from keras_polynets.robustness.quadratic_forms import QuadraticForms
 
@@ -212,12 +213,8 @@ class Certifier:
         return ends if np.isfinite(ends).all() else (lower, upper)
 
     def _labels(self, outputs, labels):
-        if len(outputs.shape) != 1 or outputs.shape[0] < 2:
-            raise ValueError(
-                "Certificates need a classifier with logits of shape "
-                f"(batch_size, classes). Received outputs of shape "
-                f"{(None, *outputs.shape)} from {self._model.name!r}."
-            )
+        shape = None, *outputs.shape
+        check_classifier(self._model, shape, "Certificates need")
         return inputs.as_labels(labels, len(outputs.centre), outputs.shape[0])
 
     def _boxes(self, images, epsilon):

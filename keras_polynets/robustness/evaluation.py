@@ -8,7 +8,9 @@ from keras_polynets._errors import check_positive_integer
 from keras_polynets.robustness.attack_texts import as_attack
 from keras_polynets.robustness.inputs import as_images
 from keras_polynets.robustness.inputs import as_labels
+from keras_polynets.robustness.inputs import check_one_an_image
 from keras_polynets.robustness.inputs import valid_range
+from keras_polynets.robustness.logits import check_classifier
 
 
 def robust_accuracy(
@@ -37,8 +39,8 @@ def robust_accuracy(
     Raises:
         ValueError: If the dataset is empty, if images and labels differ in
             number, if labels are no classes of the model or images not within
-            its valid range, or if integer images meet a model without
-            preprocessor.
+            its valid range, if integer images meet a model without
+            preprocessor, or if logits are not finite.
         TypeError: If labels are not integers, or `attack` is no attack.
 
     Example:
@@ -57,6 +59,15 @@ def robust_accuracy(
         elif getattr(model, "input_range", None) is not None:
             images = as_images(model, images, *valid_range(model, None))
         logits = np.asarray(_logits(model, images))
+        check_classifier(model, logits.shape, "Accuracies need")
+        if not np.isfinite(logits).all():
+            # The largest of NaN would be class 0.
+            raise ValueError(
+                f"Model {model.name!r} yields logits that are not finite. Its "
+                "weights hold NaN, the products overflow, or the attack "
+                "returned NaN: evaluate weights from before the training "
+                "diverged, in float32."
+            )
         labels = as_labels(labels, len(images), logits.shape[-1])
         return np.argmax(logits, axis=-1) == labels
 
@@ -87,11 +98,7 @@ def share(model, dataset, holds, batch_size, verbose, name):
     for number, batch in enumerate(batches, start=1):
         images, labels = _pair(batch)
         images, labels = model_inputs(model, images), np.asarray(labels)
-        if labels.shape != (len(images),):
-            raise ValueError(
-                "Labels must be integer classes, one an image. Received: "
-                f"{len(images)} images and labels of shape {labels.shape}"
-            )
+        check_one_an_image(labels, len(images))
         right += int(np.sum(holds(images, labels)))
         seen += len(labels)
         values = [(name, right / max(seen, 1))]
@@ -105,21 +112,35 @@ def share(model, dataset, holds, batch_size, verbose, name):
 
 def _batches(dataset, batch_size):
     """Returns the batches and, where it is known, their number."""
-    if not isinstance(dataset, tuple | list):
+    if not isinstance(dataset, tuple | list) or all(map(_is_pair, dataset)):
         try:
             return dataset, len(dataset)
         except TypeError:
             return dataset, None
-    if len(dataset) != 2 or len(dataset[0]) != len(dataset[1]):
+    lengths = [len(p) if hasattr(p, "__len__") else None for p in dataset]
+    if len(lengths) != 2 or None in lengths or lengths[0] != lengths[1]:
         raise ValueError(
             "A dataset of arrays is a tuple `(images, labels)` with one label "
-            "an image. Received: "
-            f"{[np.shape(part) for part in dataset]}"
+            f"an image. Received: {', '.join(map(_described, dataset))}"
         )
     images, labels = dataset
     starts = range(0, len(images), batch_size)
     ends = (slice(start, start + batch_size) for start in starts)
     return ((images[part], labels[part]) for part in ends), len(starts)
+
+
+def _is_pair(part):
+    """Says whether a part of a list is a batch, and no list of numbers."""
+    return (
+        isinstance(part, tuple | list)
+        and len(part) == 2
+        and all(hasattr(values, "__len__") for values in part)
+    )
+
+
+def _described(part):
+    count = f" of {len(part)}" if hasattr(part, "__len__") else ""
+    return str(getattr(part, "shape", f"{type(part).__name__}{count}"))
 
 
 def _pair(batch):

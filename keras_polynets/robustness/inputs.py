@@ -120,12 +120,7 @@ def as_labels(labels, count, classes):
         classes: The number of classes.
     """
     labels = np.asarray(labels)
-    if labels.shape != (count,):
-        raise ValueError(
-            f"Labels must be classes of shape ({count},), one an image. "
-            f"Received: shape {labels.shape}. One-hot labels become classes "
-            "by `argmax(axis=-1)`."
-        )
+    check_one_an_image(labels, count)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(
             f"Labels must be integers: `labels.astype('int32')`. Received: "
@@ -138,6 +133,21 @@ def as_labels(labels, count, classes):
             f"{labels.max()}."
         )
     return labels.astype("int32")
+
+
+def check_one_an_image(labels, count):
+    """Raises a `ValueError` unless there is one label an image.
+
+    Args:
+        labels: Array of labels.
+        count: The number of images.
+    """
+    if labels.shape != (count,):
+        raise ValueError(
+            f"Labels must be classes of shape ({count},), one an image. "
+            f"Received: shape {labels.shape}. One-hot labels become classes "
+            "by `argmax(axis=-1)`."
+        )
 
 
 def ball(x, epsilon, low, high):

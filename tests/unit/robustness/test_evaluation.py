@@ -62,7 +62,17 @@ def test_stored_images_go_through_the_preprocessor():
 
 def test_an_iterable_of_batches():
     batches = [(IMAGES[:3], LABELS[:3]), (IMAGES[3:], LABELS[3:])]
-    assert robust_accuracy(Threshold(), iter(batches), verbose=0) == 0.8
+    for dataset in (iter(batches), batches, list(map(list, batches))):
+        assert robust_accuracy(Threshold(), dataset, verbose=0) == 0.8
+
+
+def test_a_list_of_arrays_or_of_numbers_is_one_of_images_and_labels():
+    for count in (2, 5):
+        dataset = [IMAGES[:count], LABELS[:count]]
+        numbers = [part.tolist() for part in dataset]
+        expected = robust_accuracy(Threshold(), tuple(dataset), verbose=0)
+        for same in (dataset, numbers):
+            assert robust_accuracy(Threshold(), same, verbose=0) == expected
 
 
 @on_tensorflow
@@ -109,7 +119,12 @@ def test_labels_must_fit():
         robust_accuracy(Threshold(), (IMAGES, LABELS[:3]), verbose=0)
     with pytest.raises(ValueError, match="a batch .*type ndarray. Pass images"):
         robust_accuracy(Threshold(), IMAGES, verbose=0)
-    with pytest.raises(ValueError, match=r"labels of shape \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"Received: \(5, 1\), int"):
+        robust_accuracy(Threshold(), (IMAGES, 3), verbose=0)
+    with pytest.raises(ValueError, match=r"Received: list of 5, \(3,\)"):
+        ragged = [[1], [2, 3], [4], [5], [6]]
+        robust_accuracy(Threshold(), (ragged, LABELS[:3]), verbose=0)
+    with pytest.raises(ValueError, match="One-hot labels become classes by"):
         one_hot = np.eye(2)[LABELS]
         robust_accuracy(Threshold(), (IMAGES, one_hot), verbose=0)
 
@@ -126,6 +141,25 @@ def test_labels_must_fit():
 def test_clean_data_must_fit_the_model(images, labels, message):
     with pytest.raises(ValueError, match=message):
         robust_accuracy(Threshold(), (images, labels), verbose=0)
+
+
+def test_accuracy_is_that_of_a_classifier():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"of shape \(5, 1\) from model"):
+        robust_accuracy(model, (IMAGES, LABELS), verbose=0)
+
+
+def test_logits_must_be_finite():
+    model = Threshold()
+
+    def attack(model, images, labels):
+        return images * np.nan
+
+    with pytest.raises(ValueError, match="logits that are not finite"):
+        robust_accuracy(model, (IMAGES, LABELS), attack, verbose=0)
+    model.set_weights([w * np.nan for w in model.get_weights()])
+    with pytest.raises(ValueError, match="logits that are not finite"):
+        robust_accuracy(model, (IMAGES, LABELS), verbose=0)
 
 
 def test_attack_must_be_one():
