@@ -243,13 +243,13 @@ def _blocks_are_executions(batches, steps, epochs, steps_per_execution):
 
 
 def are_arrays(*values):
-    """Whether values are arrays: not variables, sparse or ragged tensors.
+    """Whether values are arrays: not variables, sparse or ragged ones.
 
     Args:
         *values: What `fit` is given.
     """
     return all(
-        (isinstance(v, np.ndarray) or ops.is_tensor(v))
+        (isinstance(v, np.ndarray) and v.dtype != object or ops.is_tensor(v))
         and not hasattr(v, "todense")
         and hasattr(v, "__len__")
         and len(v.shape)

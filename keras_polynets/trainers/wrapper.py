@@ -1,5 +1,8 @@
 """A model around the model that is trained."""
 
+from collections.abc import Iterable
+from collections.abc import Iterator
+
 import keras
 from keras import ops
 
@@ -7,6 +10,7 @@ from keras_polynets._errors import check_floats
 from keras_polynets._errors import check_layer
 from keras_polynets._training import BlockTraining
 from keras_polynets._training import are_arrays
+from keras_polynets.data.batches import Batches
 from keras_polynets.layers.augmentation import ReplicaSeedGenerator
 from keras_polynets.regularizers import JacobianPenalty
 from keras_polynets.robustness.inputs import as_labels
@@ -58,12 +62,38 @@ class InputTraining(BlockTraining, keras.Model):
             **kwargs: As in Keras.
 
         Raises:
-            ValueError: If arrays hold images outside of the model's valid
-                range, or labels that are no classes of the model.
+            ValueError: If arrays or the first batch of a dataset, those to
+                validate on too, hold images outside of the model's valid
+                range, or labels that are no classes of the model. An iterator
+                is not looked at, as that would take a batch from it.
         """
+        self._check_data(x, y)
+        validation = kwargs.get("validation_data")
+        self._check_data(*keras.utils.unpack_x_y_sample_weight(validation))
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Returns the loss and the metrics, see `keras.Model.evaluate`.
+
+        Args:
+            x: As in Keras.
+            y: As in Keras.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+
+        Raises:
+            ValueError: As in `fit`.
+        """
+        # In `fit` they have been looked at.
+        if not kwargs.get("_use_cached_eval_dataset"):
+            self._check_data(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def _check_data(self, x, y=None, weights=None):
+        if not are_arrays(x):
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(_first_batch(x))
         if are_arrays(x):
             self._check_arrays(x, y)
-        return super().fit(x, y, *args, **kwargs)
 
     def _check_arrays(self, x, y):
         known = self.clip or getattr(self.model, "input_range", None)
@@ -163,6 +193,25 @@ class InputTraining(BlockTraining, keras.Model):
             for key, value in config.items()
         }
         return cls(**config)
+
+
+def _first_batch(dataset):
+    """Returns the first batch, or `None` where a look would take it away.
+
+    Args:
+        dataset: What `fit` is given instead of arrays.
+    """
+    if isinstance(dataset, Batches):
+        indices = dataset.indices(dataset.first_step)
+        return dataset.x[indices], dataset.y[indices]
+    if hasattr(dataset, "as_numpy_iterator"):
+        return next(dataset.as_numpy_iterator(), None)
+    structures = list | tuple | dict
+    if isinstance(dataset, Iterable) and not isinstance(
+        dataset, Iterator | structures
+    ):
+        return next(iter(dataset), None)
+    return None
 
 
 def check_built(model):
