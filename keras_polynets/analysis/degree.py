@@ -97,7 +97,8 @@ def polynomial_degree(model):
         raise NotPolynomialError(
             f"Model {model.name!r} is no polynomial of its input: layer "
             f"{first.path!r} ({type(first.operation).__name__}) breaks it "
-            f"({first.obstacle}).",
+            f"({first.obstacle}). Build the model without it: polynomial "
+            "networks have no activation, or `keras_polynets.layers.square`.",
             first.path,
             first.obstacle,
         )
