@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_polynets import _certify
 from keras_polynets import cli
 from keras_polynets import data
 from keras_polynets import recipes
@@ -225,6 +226,31 @@ def test_certify_images(capsys, weights):
     assert code == 0 and "Certified accuracy" in out and "interval" in out
 
 
+def test_certificates_fit_into_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    certificate = dict.fromkeys((*certifier.METHODS, "attacked"), 1.0)
+    certificate |= {"epsilon": 1.2345678e-5, "local_lipschitz_bound": 12.3456}
+    _certify.show(
+        {
+            "model": "pn4",
+            "p": "inf",
+            "lipschitz_bound": 20.0,
+            "rademacher_bound": 0.5,
+            "samples": 60_000,
+            "examples": 2_000,
+            "kind": "images",
+            "data": "fashion_mnist_sample",
+            "split": None,
+            "accuracy": 1.0,
+            "certificates": [certificate],
+        }
+    )
+    out = capsys.readouterr().out
+    assert "…" not in out and out.count("100.00 %") == 7
+    assert "local Lipschitz (ℓ∞, ε = 1.235e-05), median │ 12.3456" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_certify_takes_a_batch_size(capsys, weights, monkeypatch):
     sizes = set()
     margins, slopes = certifier.Certifier.margins, certifier.Certifier.slopes
@@ -309,6 +335,7 @@ def test_certify_names_what_is_no_polynomial(capsys, monkeypatch, words):
     code, _, err = run(capsys, "certify", "mine", *words)
     err = " ".join(err.split())
     assert code == 2 and "is no polynomial of its input: layer 'stem" in err
+    assert "Build the model without it: polynomial networks have no" in err
 
 
 def test_certify_names_data_that_do_not_fit(capsys, monkeypatch):
