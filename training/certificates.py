@@ -48,9 +48,9 @@ and `--limit 200` for the convolutional ones.
 
 Certificates speak of the float32 model: the margin has to exceed a bound of the
 rounding errors of both logits, for sums in any order (not for convolutions by
-the algorithms of Winograd or by Fourier transforms, nor for TF32). They speak of
-inference, `model.predict(x)` or `model(x, training=False)`; those of a float64
-model of the latter alone, because `predict` rounds its inputs to float32.
+the algorithms of Winograd or by Fourier transforms, nor for TF32). They speak
+of inference, `model.predict(x)` or `model(x, training=False)`; those of a
+float64 model of the latter alone, because `predict` rounds inputs to float32.
 """
 SLOPES = """
 ## Lipschitz constants
