@@ -81,26 +81,43 @@ def run(model, inputs, visit, path=(), enter=None):
             stands for the outputs of a call, in the order of its tensors; more
             than there are do no harm. `path` is as in `Call`.
         path: Tuple of strings, the names of the models around this one.
-        enter: Callable `(model, inputs)` that returns what each model, also
-            the outermost, makes of its inputs before its graph begins.
+        enter: Callable `(model, inputs, args, kwargs)` that returns what each
+            model, also the outermost, makes of its inputs before its graph
+            begins, and knows the other arguments of its call.
 
     Returns:
         What stands for the outputs, in their structure.
     """
+    return _run(model, (inputs,), {}, visit, path, enter)
+
+
+def _run(model, args, kwargs, visit, path, enter):
+    first, *others = args or [kwargs["inputs"]]
+    inputs = _by_name(model, first)
     if enter is not None:
-        inputs = enter(model, inputs)
+        inputs = enter(model, inputs, others, kwargs)
 
     def operation_fn(operation):
         where = (*path, operation.name)
 
         def call(*args, **kwargs):
             if is_graph(operation):
-                return run(operation, args[0], visit, where, enter)
+                return _run(operation, args, kwargs, visit, where, enter)
             return visit("/".join(where), operation, args, kwargs)
 
         return call
 
     return functional(model)._run_through_graph(inputs, operation_fn)
+
+
+def _by_name(model, inputs):
+    """Returns inputs in the structure of a model, a dictionary by its names."""
+    own = functional(model)._inputs_struct
+    if not isinstance(inputs, dict):
+        return inputs
+    if isinstance(own, dict):
+        return {name: inputs[name] for name in own}
+    return tree.map_structure(lambda x: inputs[x.name], own)
 
 
 def count_outputs(operation):

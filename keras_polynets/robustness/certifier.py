@@ -84,7 +84,12 @@ class Certifier:
             for end in found.hidden.contract(found.rows[None])
         )
         rounding = found.values.rounding
-        return low - rounding, high + rounding
+        low, high = low - rounding, high + rounding
+        # What overflowed is not bounded.
+        return (
+            np.where(np.isnan(low), -np.inf, low),
+            np.where(np.isnan(high), np.inf, high),
+        )
 
     def slopes(self, images, epsilon):
         """Bounds of the Lipschitz constant on the ball around each image.
@@ -107,7 +112,8 @@ class Certifier:
         found = self._network.outputs(lower, upper, "affine")
         centre, bound = found.hidden.slopes(found.rows[None])
         # Rounded outwards, with weights that layers compute in float32.
-        return centre.max(axis=1), bound.max(axis=1) * (1 + 2.0**-20)
+        bound = bound.max(axis=1) * (1 + 2.0**-20)
+        return centre.max(axis=1), np.where(np.isnan(bound), np.inf, bound)
 
     def margins(self, images, labels, epsilon, method="auto"):
         """Lower bounds of the margins of the true classes around images.

@@ -23,6 +23,13 @@ def einsum(subscripts, x, y):
     for own, operand in zip(letters, (x, y), strict=True):
         sizes.update(zip(own, operand.shape, strict=True))
     summed = [n for n in sizes if n not in outputs]
+    alone = [n for n in summed if not all(n in own for own in letters)]
+    if alone:
+        raise NotImplementedError(
+            f"There is no local bound for einsum {subscripts!r} of examples, "
+            f"which sums {alone} of one operand alone. Sum it with "
+            "`keras.ops.sum` before."
+        )
     axes = [*outputs, *summed]
     first = _spread(x, letters[0], axes, sizes)
     # A product of a map with itself is a square.
@@ -60,6 +67,11 @@ def matmul(x, y):
         x: An enclosure, or an array.
         y: An enclosure, or an array.
     """
+    # A matrix acts on one axis, at every position of the others.
+    if isinstance(y, np.ndarray) and y.ndim == 2:
+        return _through(x, y.T)
+    if isinstance(x, np.ndarray) and x.ndim == 2:
+        return _transposed(_through(_transposed(y), x))
     first = "ik" if len(x.shape) > 1 else "k"
     second = "kj" if len(y.shape) > 1 else "k"
     leads = x.shape[: -len(first)], y.shape[: -len(second)]
@@ -68,6 +80,16 @@ def matmul(x, y):
     stack = string.ascii_uppercase[: len(lead)]
     result = f"{first}{second}".replace("k", "")
     return einsum(f"{stack}{first},{stack}{second}->{stack}{result}", x, y)
+
+
+def _through(x, matrix):
+    x = intervals.evaluated(x)
+    linear = linear_maps.LastAxis(matrix, x.shape[:-1])
+    return x.through(linear_maps.Affine(linear), x.unit)
+
+
+def _transposed(x):
+    return x.copied(lambda numbers: numbers.swapaxes(-1, -2))
 
 
 def _widened(operand, lead, count):

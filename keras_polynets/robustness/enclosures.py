@@ -1,5 +1,6 @@
 """Enclosures of what a network yields around images, layer by layer."""
 
+import dataclasses
 import functools
 import math
 import operator
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_polynets import layers
+from keras_polynets.analysis.degree_rules import AFFINE
 from keras_polynets.analysis.degree_rules import NOISE
 from keras_polynets.layers import recursions
 from keras_polynets.layers.degrees import after_activation
@@ -17,6 +19,7 @@ from keras_polynets.robustness import contractions
 from keras_polynets.robustness import floats
 from keras_polynets.robustness import intervals
 from keras_polynets.robustness import layer_maps
+from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import norms
 
 # They change nothing in inference, but for the dtype.
@@ -157,10 +160,25 @@ def _(layer, x, affine):
 
 @enclose.register(keras.layers.TimeDistributed)
 def _(layer, x, affine):
+    inner = layer.layer
+    is_model = isinstance(inner, keras.Model)
+    if not is_model and inner.compute_dtype != layer.compute_dtype:
+        raise NotImplementedError(
+            f"There is no local bound for {layer.name!r}, a TimeDistributed of "
+            f"dtype {layer.compute_dtype} around a layer of dtype "
+            f"{inner.compute_dtype}. Give both the same."
+        )
     (x,) = _cast(layer, [x])
+    steps, *shape = x.shape
+    if type(inner) in AFFINE:
+        for stage in layer_maps.stages(inner, tuple(shape)):
+            linear = linear_maps.Repeated(stage.linear, steps)
+            stage = dataclasses.replace(stage, linear=linear)
+            x = x.through(stage, unit_roundoff(inner, x))
+        return _activated(inner, x)
     parts = [
-        enclosed(layer.layer, x.copied(operator.itemgetter(step)), affine)
-        for step in range(x.shape[0])
+        enclosed(inner, x.copied(operator.itemgetter(step)), affine)
+        for step in range(steps)
     ]
     parts = [part.copied(operator.itemgetter(None)) for part in parts]
     return concatenated(parts, axis=1)
@@ -184,7 +202,8 @@ def _(layer, x, affine):
 def _sum(layer, terms):
     first, *rest = _cast(layer, terms)
     for term in rest:
-        norms.check_addition(layer, first.shape, term.shape)
+        shapes = (None, *first.shape), (None, *term.shape)
+        norms.check_addition(layer, *shapes)
         first = first + term
     return first
 

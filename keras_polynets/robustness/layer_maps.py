@@ -13,6 +13,7 @@ from keras_polynets.layers.filters import GaussianFilter2D
 from keras_polynets.layers.filters import gaussian_window
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.robustness import floats
 from keras_polynets.robustness import linear_maps
 from keras_polynets.robustness import norms
 from keras_polynets.robustness import probed_maps
@@ -186,7 +187,8 @@ def _with_channels(layer, linear, bias=0.0, partial=1.0):
     if np.ndim(bias):
         rank = len(linear.output_shape) - 1
         bias = np.reshape(bias, (-1, *[1] * rank))
-        norms.check_addition(layer, linear.output_shape, bias.shape)
+        outputs = None, *linear.output_shape
+        norms.check_addition(layer, outputs, (1, *bias.shape))
     return Affine(linear, bias, partial=partial)
 
 
@@ -248,7 +250,10 @@ def _(layer, shape):
 def _(layer: keras.layers.BatchNormalization, shape):
     norms.check_built(layer)
     variance = norms.values(layer.moving_variance) + layer.epsilon
-    _check_deviation(layer, np.sqrt(variance))
+    # Half precision is normalised in single precision.
+    is_double = layer.compute_dtype == "float64"
+    dtype = "float64" if is_double else "float32"
+    _check_deviation(layer, np.sqrt(variance), dtype)
     scale = 1 / np.sqrt(variance)
     if layer.scale:
         scale = scale * norms.values(layer.gamma)
@@ -280,7 +285,7 @@ def _(layer: keras.layers.Normalization, shape):
         x[0] if x.ndim > len(shape) else x for x in (mean, variance)
     )
     deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
-    _check_deviation(layer, deviation)
+    _check_deviation(layer, deviation, layer.compute_dtype)
     if layer.invert:
         return Affine(linear_maps.Scale(deviation, shape, terms=3), mean)
     linear = linear_maps.Scale(1 / deviation, shape, terms=3)
@@ -289,16 +294,14 @@ def _(layer: keras.layers.Normalization, shape):
     return Affine(linear, -mean / deviation, partial=partial)
 
 
-def _check_deviation(layer, deviation):
+def _check_deviation(layer, deviation, dtype):
     """Raises a `ValueError` where what divides is not finite or flushed."""
-    dtype = (
-        "float32" if layer.compute_dtype == "bfloat16" else layer.compute_dtype
-    )
-    if np.all(np.isfinite(deviation) & (deviation**2 >= np.finfo(dtype).tiny)):
+    smallest = floats.smallest(floats.roundoff_of(dtype, layer.name))
+    if np.all(np.isfinite(deviation) & (deviation**2 >= smallest)):
         return
     raise ValueError(
         f"Layer {layer.name!r} divides by a deviation that is 0, not finite or "
-        f"too small for {layer.compute_dtype}, for which no bound exists. "
+        f"too small for {dtype}, for which no bound exists. "
         "Received: deviations from "
         f"{np.min(deviation)} to {np.max(deviation)}. Leave out components "
         "that are constant, or use a larger `epsilon`."

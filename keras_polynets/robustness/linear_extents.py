@@ -13,7 +13,9 @@ from keras_polynets.robustness import operator_norms
 from keras_polynets.robustness.extents import Extent
 
 # They multiply each component, whatever the size of the image.
-_SCALES = keras.layers.BatchNormalization | ScalarGate
+_SCALES = (
+    keras.layers.BatchNormalization | keras.layers.Normalization | ScalarGate
+)
 LINEAR = _SCALES | PadShortcut | layers.GaussianFilter2D | layer_maps.TRANSPOSED
 
 

@@ -219,6 +219,32 @@ class Chained(LinearMap):
         return Chained(self.first.absolute(), self.second.absolute())
 
 
+class Repeated(LinearMap):
+    """A map at every position of an axis before those of an example.
+
+    Args:
+        inner: The `LinearMap`.
+        count: Integer, the number of positions.
+    """
+
+    def __init__(self, inner, count):
+        super().__init__(
+            (count, *inner.input_shape),
+            (count, *inner.output_shape),
+            inner.terms,
+        )
+        self.inner, self.is_huge = inner, inner.is_huge
+
+    def _apply(self, x):
+        return self.inner.apply(x)
+
+    def _adjoint(self, y):
+        return self.inner.adjoint(y)
+
+    def absolute(self):
+        return Repeated(self.inner.absolute(), self.input_shape[0])
+
+
 class MovedChannels(LinearMap):
     """A map with channels last, for examples with channels first.
 

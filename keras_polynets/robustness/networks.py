@@ -159,16 +159,19 @@ def of_model(model: keras.Model, x, affine):
     def visit(path, operation, args, kwargs):
         if not isinstance(operation, keras.Layer):
             return of_operation(operation, args, kwargs)
-        norms.check_arguments(operation, args, kwargs)
-        inputs = list(args) if len(args) > 1 else args[0]
+        if len(args) > 1 and all(map(_is_enclosure, args)):
+            args = [list(args)]
+        inputs = norms.check_arguments(operation, args, kwargs)
         _check_enclosures(operation, inputs)
         return enclosed(operation, inputs, affine)
 
     return graphs.run(model, x, visit, enter=_entered)
 
 
-def _entered(model, inputs):
+def _entered(model, inputs, args, kwargs):
     """Returns the inputs of a model as it takes them: in its own dtypes."""
+    norms.check_call(model, enclose)
+    norms.check_arguments(model, (inputs, *args), kwargs)
     given, taken = tree.flatten(inputs), graphs.functional(model).inputs
     _check_enclosures(model, given)
     ranks = [[len(x.shape) for x in given], [len(x.shape) - 1 for x in taken]]
@@ -216,14 +219,16 @@ def of_operation(operation, args, kwargs):
         if name == "Multiply":
             return x * other
         if name == "Add":
-            _check_addition(operation, x, other)
+            shapes = _full_shape(x), _full_shape(other)
+            norms.check_addition(operation, *shapes)
         return x + (other if name == "Add" else other * -1.0)
     if name == "Negative":
         return -x
     if name == "Square":
         return x * x
     if name == "Power" and _is_whole(args[1]):
-        return _power(x, int(args[1]))
+        # A power is not rounded as the products are that it stands for.
+        return intervals.evaluated(_power(x, int(args[1]))) * np.ones(1)
     if name in ("Divide", "TrueDivide") and not _is_enclosure(args[1]):
         return x * _constant(operation, args[1], lambda y: 1 / y)
     if name == "Concatenate":
@@ -258,6 +263,7 @@ def _contracted(operation, args):
         for x, is_constant in zip(args, are_constant, strict=True)
     ]
     if type(operation).__name__ == "Matmul":
+        operands = _without_batch(*operands)
         if _is_product_of_examples(*operands):
             return contractions.matmul(*operands)
     elif len(operands) == 2:
@@ -271,6 +277,16 @@ def _contracted(operation, args):
         "exist for two tensors, multiplied example by example: the axis of "
         "the batch comes first in both and in the result, and meets no other."
     )
+
+
+def _without_batch(x, y):
+    """Returns operands, a constant without an axis of the batch of size 1."""
+    ranks = [len(operand.shape) for operand in (x, y)]
+    if isinstance(x, np.ndarray) and ranks[0] > ranks[1] and x.shape[0] == 1:
+        x = x[0]
+    if isinstance(y, np.ndarray) and ranks[1] > ranks[0] and y.shape[0] == 1:
+        y = y[0]
+    return x, y
 
 
 def _is_product_of_examples(x, y):
@@ -322,10 +338,9 @@ def _constant(operation, x, function=lambda x: x):
     return found
 
 
-def _check_addition(operation, x, other):
-    if not _is_enclosure(x) or np.ndim(other) == 0:
-        return
-    norms.check_addition(operation, x.shape, other.shape)
+def _full_shape(x):
+    """Returns the shape of a tensor, with `None` for the batch."""
+    return (None, *x.shape) if _is_enclosure(x) else x.shape
 
 
 def _check_ranks(operation, x, other):

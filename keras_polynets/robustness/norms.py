@@ -122,33 +122,38 @@ def check_call(layer, rules, public=None):
 
 
 def check_arguments(layer, args, kwargs):
-    """Raises a `NotImplementedError` unless a layer is called as in inference,
-    with its input alone.
+    """Returns the input of a layer that is called as in inference.
 
     Args:
         layer: A layer.
         args: Tuple of the arguments of the call.
         kwargs: Dictionary of those that are named.
+
+    Raises:
+        NotImplementedError: If it is called with anything else.
     """
+    given = [value for value in args if value is not None]
     unknown = [
         name
         for name, value in kwargs.items()
-        if value is not None
+        if any(part is not None for part in keras.tree.flatten(value))
         and not (name == "training" and value in (False, _default(layer)))
     ]
-    if args and not unknown:
-        return
-    said = f"with {', '.join(unknown)}" if args else "with a named input"
+    if len(given) == 1 and not unknown:
+        return given[0]
+    words = unknown or ["several arguments"]
     raise NotImplementedError(
-        f"Layer {layer.name!r}, a {type(layer).__name__}, is called {said}. "
-        "Bounds exist for layers that are called in inference with their "
-        "input as the first argument, and with nothing else."
+        f"Layer {layer.name!r} ({type(layer).__name__}) is called with "
+        f"{', '.join(words)}. Bounds exist for layers that are called in "
+        "inference with their input, or a list of them, as the first argument, "
+        "and with nothing else."
     )
 
 
 def _default(layer):
     """Returns the `training` that a layer is called with by default."""
-    return inspect.signature(layer.call).parameters["training"].default
+    found = inspect.signature(layer.call).parameters.get("training")
+    return found and found.default
 
 
 def check_addition(layer, first, second):
@@ -156,27 +161,37 @@ def check_addition(layer, first, second):
 
     On TensorFlow `keras.ops.add(x, y)` takes a `y` with one axis that is
     longer than 1 for a bias: of the last axis of `x` where the sizes agree,
-    else of the first one behind the batch.
+    else of the first one behind the batch. The batch can be that axis.
 
     Args:
         layer: The layer or operation that adds.
-        first: Tuple, the shape of an example of `x`.
+        first: Tuple, the shape of `x`, with `None` for the batch.
         second: Tuple, that of `y`.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or len(first) < 2:
         return
-    long = [n - len(second) for n, size in enumerate(second) if size > 1]
+    long = [
+        n - len(second)
+        for n, size in enumerate(second)
+        if size not in (1, None)
+    ]
+    if not long and None in second:
+        long = [-len(second)]
     if len(long) != 1:
         return
     size = second[long[0]]
-    taken = -1 if first[-1:] == (size,) else -len(first)
-    if first[taken] != size or taken == long[0]:
+    sizes = {axis: first[axis] for axis in (1 - len(first), -1)}
+    fits = [
+        n for n in sizes if sizes[n] == size or (size is None and sizes[n] != 1)
+    ]
+    if not fits or fits[-1] == long[0]:
         return
     raise NotImplementedError(
         f"{layer.name!r} ({type(layer).__name__}) adds values of shape "
-        f"{tuple(second)} to examples of shape {tuple(first)}, which Keras on "
-        f"TensorFlow does along another axis ({taken} instead of {long[0]}). "
-        "Use channels_last, or move the axis to the end."
+        f"{second} to those of shape {first}, which Keras on TensorFlow does "
+        f"along axis {fits[-1]} instead of {long[0]}, for some batches. Move "
+        "the axis to the end (channels_last), or repeat the values to the full "
+        "shape, as `keras.ops.broadcast_to` does."
     )
 
 

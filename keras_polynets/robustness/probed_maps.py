@@ -13,6 +13,13 @@ from keras_polynets.robustness.linear_maps import Affine
 
 # The largest matrix that is made column by column.
 MATRIX_LIMIT = 2**24
+_AVERAGES = (
+    keras.layers.AdaptiveAveragePooling1D
+    | keras.layers.AdaptiveAveragePooling2D
+    | keras.layers.AdaptiveAveragePooling3D
+    | keras.layers.CenterCrop
+    | keras.layers.Resizing
+)
 
 
 def gather(function, shape, name=None):
@@ -98,7 +105,9 @@ def of_layer(layer, shape):
         # TensorFlow resizes in single precision.
         dtypes.append("float32")
     known = _columns(function, shape, name, dtypes)
-    return dataclasses.replace(known, bias=bias)
+    # Averages may be sums first.
+    partial = math.prod(shape) if isinstance(layer, _AVERAGES) else 1.0
+    return dataclasses.replace(known, bias=bias, partial=partial)
 
 
 def of_operation(operation, function, shape):

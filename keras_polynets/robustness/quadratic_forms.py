@@ -6,6 +6,7 @@ import math
 
 import keras
 import numpy as np
+from keras import tree
 
 from keras_polynets import layers
 from keras_polynets.analysis import graphs
@@ -378,5 +379,18 @@ def polynomial_of(model):
     known = layers.CCP, layers.NCP, layers.NCPSkip
     if len(found) != 1 or type(found[0].operation) not in known:
         return None
-    (shape,) = found[0].inputs
-    return found[0].operation if len(shape) == 1 else None
+    (shape,), polynomial = found[0].inputs, found[0].operation
+    is_last = _makers(model) == [polynomial]
+    return polynomial if len(shape) == 1 and is_last else None
+
+
+def _makers(model):
+    """Returns the operations that make the outputs of a model."""
+
+    def maker(path, operation, args, kwargs):
+        if enclosures.keeps_order(operation):
+            return tree.flatten(args[0])
+        return [operation] * graphs.count_outputs(operation)
+
+    inputs = graphs.functional(model)._inputs_struct
+    return tree.flatten(graphs.run(model, inputs, maker))

@@ -6,6 +6,7 @@ import numpy as np
 from keras_polynets import layers
 from keras_polynets.layers.residual import PadShortcut
 from keras_polynets.layers.residual import ScalarGate
+from keras_polynets.robustness import Certifier
 from tests.unit.robustness.bound_examples import apply
 from tests.unit.robustness.bound_examples import randomize
 
@@ -14,6 +15,19 @@ L = keras.layers
 
 def sequential(shape, *parts):
     return keras.Sequential([keras.Input(shape), *parts])
+
+
+def of_input(shape, function):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, function(inputs))
+
+
+def check_inside(model, x):
+    """What the model computes lies within the bounds of a ball of a point."""
+    outputs = model.predict(x, verbose=0).astype("float64")
+    for method in ("interval", "affine"):
+        lower, upper = Certifier(model).bounds(x, 0.0, method)
+        assert (lower <= outputs).all() and (outputs <= upper).all()
 
 
 def residual(shape=(6, 6, 2)):

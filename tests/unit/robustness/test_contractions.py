@@ -39,6 +39,14 @@ PARTS = {
         lambda x: L.DepthwiseConv2D((2, 3), dilation_rate=2, padding="same")(x),
     ),
     "steps": ((4, 5), lambda x: L.TimeDistributed(layers.CCP(2, 3, 3))(x)),
+    "steps, separable": (
+        (2, 5, 2),
+        lambda x: L.TimeDistributed(L.SeparableConv1D(2, 3))(x),
+    ),
+    "steps, squared": (
+        (3, 4),
+        lambda x: L.TimeDistributed(L.Dense(3, activation=layers.square))(x),
+    ),
     "steps of images": (
         (2, 5, 4, 1),
         lambda x: L.TimeDistributed(L.Conv2D(2, 3))(x),
@@ -62,6 +70,7 @@ PARTS = {
     ),
     "matrix behind": ((4,), lambda x: ops.matmul(x, SQUARE)),
     "vector behind": ((2, 4), lambda x: ops.matmul(x, SQUARE[:, 0])),
+    "batch of one": ((5, 4), lambda x: ops.matmul(x, SQUARE[None])),
     "stack behind": ((2, 3, 4), lambda x: ops.matmul(x, STACK)),
     "matrix before": ((5, 4), lambda x: ops.matmul(WIDE, x)),
     "einsum": (
@@ -110,6 +119,23 @@ def test_no_point_leaves_its_bounds(name):
     assert (upper - lower).mean() < 8 * reached
 
 
+def test_steps_of_another_dtype_than_the_layer_inside():
+    pooling = L.GlobalAveragePooling1D(dtype="float32")
+    inputs = keras.Input((2, 4, 3))
+    steps = L.TimeDistributed(pooling, dtype="float16")(inputs)
+    model = keras.Model(inputs, L.Flatten()(steps))
+    with pytest.raises(NotImplementedError, match="Give both the same"):
+        Certifier(model).bounds(np.zeros((1, 2, 4, 3), "float32"), 0.1)
+
+
+def test_many_steps_of_a_linear_layer():
+    model = model_of((200, 12), L.TimeDistributed(L.Dense(16)))
+    x = np.random.default_rng(0).normal(size=(2, 200, 12)).astype("float32")
+    lower, upper = Certifier(model).bounds(x, 0.01)
+    outputs = apply(model, x)
+    assert (lower <= outputs).all() and (outputs <= upper).all()
+
+
 def test_the_product_of_a_vector_with_itself_is_a_square():
     inputs = keras.Input((5,))
     model = keras.Model(inputs, L.Dot(1)([inputs, inputs]))
@@ -124,6 +150,11 @@ def test_the_product_of_a_vector_with_itself_is_a_square():
         ((4,), lambda x: ops.einsum("bi,bj->ij", x, x), "(Einsum)"),
         ((4,), lambda x: ops.einsum("bi,bi,bi->bi", x, x, x), "(Einsum)"),
         ((4, 5), lambda x: ops.einsum("b...,b...->b...", x, x), "(Einsum)"),
+        (
+            (4,),
+            lambda x: ops.einsum("bi,j->bi", x, SQUARE[:, 0]),
+            "of one operand alone",
+        ),
         (
             (2, 4),
             lambda x: ops.matmul(L.Reshape((1, 2, 4))(x), L.Permute((2, 1))(x)),

@@ -58,6 +58,10 @@ OVERFLOWS = {
         3e38,
     ),
     "mean": (averaged(), 3e38),
+    "average of any size": (
+        sequential((4, 4, 1), L.AdaptiveAveragePooling2D(2), L.Flatten()),
+        2e38,
+    ),
     "batch normalisation": (normalised(3e38), 1e-12),
     "normalisation in half precision": (shifted(-6e4, 6e4, "float16"), 6e4),
     "normalisation": (shifted(-3e38, 1e30), 3e38),
@@ -95,6 +99,21 @@ def test_deviations_that_cannot_divide(layer):
     model = sequential((2,), layer)
     with pytest.raises(ValueError, match="divides by a deviation that is 0"):
         Certifier(model).bounds(np.zeros((1, 2), "float32"), 0.1)
+
+
+def test_half_precision_is_normalised_in_single_precision():
+    layer = L.BatchNormalization(epsilon=1e-5, dtype="mixed_float16")
+    model = sequential((2,), layer)
+    layer.moving_variance.assign([0.0, 1.0])
+    lower, upper = Certifier(model).bounds(np.ones((1, 2), "float32"), 0.0)
+    assert (lower <= apply(model, np.ones((1, 2)))).all()
+    assert np.isfinite(upper).all()
+
+
+def test_normalisation_of_images_of_any_size():
+    layer = L.Normalization(mean=[0.4, 0.5], variance=[0.04, 0.25])
+    model = sequential((None, None, 2), layer)
+    assert lipschitz_bound(model) == pytest.approx(5.0, rel=1e-5)
 
 
 def test_normalisation_of_either_direction():
