@@ -217,29 +217,38 @@ class Functions:
             return self.compiled(key, make)(*batch, *settings)
         # Four sizes from a power of two to the next.
         extra = -count % 2 ** max(0, (count - 1).bit_length() - 3)
-        filled = {id(x): tf.constant(_filled_up(x, extra)) for x in batch}
-        batch = [filled[id(x)] for x in batch]
+        tensors = {id(x): x for x in batch}
+        tensors = {name: tf.constant(x) for name, x in tensors.items()}
         function = self._side_by_side(key, make, len(batch), _parts(count))
-        return function(*batch, *settings)[:count]
+        return function(extra, *(tensors[id(x)] for x in batch), *settings)
 
     def _side_by_side(self, key, make, arguments, parts):
-        """Returns a function that attacks the parts of a batch at once."""
+        """Returns a function that attacks the parts of a batch at once.
+
+        Its first argument says with how many copies of the last example the
+        batch is filled up.
+        """
         import tensorflow as tf
 
+        if (key, parts) in self._made:
+            return self._made[key, parts]
         one = self.compiled(key, make, xla=True)
-        if parts == 1:
-            return one
 
-        def all_parts(*values):
-            batch = (tf.split(x, parts) for x in values[:arguments])
+        def all_parts(extra, *values):
+            def parts_of(x):
+                last = tf.repeat(x[-1:], extra, axis=0)
+                return tf.split(tf.concat([x, last], axis=0), parts)
+
+            batch = map(parts_of, values[:arguments])
             settings = values[arguments:]
             found = [one(*part, *settings) for part in zip(*batch, strict=True)]
-            return tf.concat(found, axis=0)
+            return tf.concat(found, axis=0)[: tf.shape(values[0])[0]]
 
-        if (key, parts) not in self._made:
-            self._made[key, parts] = tf.function(
-                all_parts, input_signature=one.input_signature, autograph=False
-            )
+        self._made[key, parts] = tf.function(
+            all_parts,
+            input_signature=[tf.TensorSpec((), "int32"), *one.input_signature],
+            autograph=False,
+        )
         return self._made[key, parts]
 
 
@@ -254,11 +263,6 @@ def is_dense(model):
         isinstance(layer, DENSE) or graphs.is_graph(layer)
         for layer in model._flatten_layers()
     )
-
-
-def _filled_up(x, extra):
-    """Returns a batch with copies of its last example."""
-    return np.pad(x, [(0, extra)] + [(0, 0)] * (np.ndim(x) - 1), mode="edge")
 
 
 def _parts(count):
