@@ -242,23 +242,24 @@ def test_batches_that_are_filled_up(attack, cores, count, monkeypatch):
 
 def test_sizes_of_batches_share_compiled_functions(monkeypatch):
     monkeypatch.setattr(attack_functions, "WORTHWHILE", 1)
-    sizes = set()
-    compiled = attack_functions.Functions.compiled
+    sizes, functions = set(), set()
+    made = attack_functions.Functions._side_by_side
 
-    def watched(self, key, make, xla=None):
-        function = compiled(self, key, make, xla)
+    def watched(self, *arguments):
+        function = made(self, *arguments)
+        functions.add(function)
 
-        def run(*arguments):
-            sizes.add((len(arguments[0]), xla))
-            return function(*arguments)
+        def run(extra, x, *others):
+            sizes.add(len(x) + extra)
+            return function(extra, x, *others)
 
         return run
 
-    monkeypatch.setattr(attack_functions.Functions, "compiled", watched)
+    monkeypatch.setattr(attack_functions.Functions, "_side_by_side", watched)
     model, images = make_model(0, order=3), make_images(64)
     for count in range(33, 65):
         pgd(model, images[:count], make_labels(count), 0.1, 2)
-    assert sizes == {(size, True) for size in (40, 48, 56, 64)}
+    assert sizes == {40, 48, 56, 64} and len(functions) == 1
 
 
 class Subclassed(keras.Model):
