@@ -27,6 +27,9 @@ def as_images(model, images, low, high, dtype="float32"):
             f"images of dtype {x.dtype}. Call model.preprocessor first."
         )
     expected = getattr(model, "input_shape", (None,) * x.ndim)
+    if isinstance(expected, tuple):
+        # A model that was built by a call has the size of that batch.
+        expected = None, *expected[1:]
     if not isinstance(expected, tuple) or not fits(x.shape, expected):
         raise ValueError(
             f"Images must have the model's input shape {expected}. Received: "

@@ -7,7 +7,9 @@ import pytest
 from keras_polynets import layers
 from keras_polynets.analysis import polynomial_degree
 from keras_polynets.robustness import Certifier
+from keras_polynets.robustness import certified_accuracy
 from keras_polynets.robustness import enclose
+from keras_polynets.robustness import fgsm
 from keras_polynets.robustness import lipschitz_bound
 from tests.unit.robustness.certificate_examples import check_inside
 from tests.unit.robustness.certificate_examples import of_input
@@ -206,6 +208,17 @@ def test_several_inputs_and_outputs():
     lower, upper = Certifier(named).bounds(x, 0.0)
     np.testing.assert_allclose(lower, 100.0, rtol=1e-5)
     np.testing.assert_allclose(upper, 100.0, rtol=1e-5)
+
+
+def test_a_model_that_one_image_built():
+    model = keras.Sequential([layers.CCP(3, 2, 2)])
+    model(np.ones((1, 4), "float32"))
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    check_inside(model, x)
+    labels = model.predict(x, verbose=0).argmax(axis=1)
+    assert certified_accuracy(model, (x, labels), 0.0, verbose=0) == 1
+    adversarial = fgsm(model, x, labels, 0.1, clip=(-9.0, 9.0))
+    assert adversarial.shape == x.shape
 
 
 def test_no_images():
