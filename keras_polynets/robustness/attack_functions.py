@@ -230,8 +230,10 @@ class Functions:
         """
         import tensorflow as tf
 
-        if (key, parts) in self._made:
-            return self._made[key, parts]
+        # True, which stands for XLA, is 1 for a dictionary.
+        known = key, f"{parts} parts"
+        if known in self._made:
+            return self._made[known]
         one = self.compiled(key, make, xla=True)
 
         def all_parts(extra, *values):
@@ -244,12 +246,12 @@ class Functions:
             found = [one(*part, *settings) for part in zip(*batch, strict=True)]
             return tf.concat(found, axis=0)[: tf.shape(values[0])[0]]
 
-        self._made[key, parts] = tf.function(
+        self._made[known] = tf.function(
             all_parts,
             input_signature=[tf.TensorSpec((), "int32"), *one.input_signature],
             autograph=False,
         )
-        return self._made[key, parts]
+        return self._made[known]
 
 
 def is_dense(model):

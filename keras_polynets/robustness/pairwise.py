@@ -10,16 +10,9 @@ from keras_polynets import layers
 from keras_polynets.robustness import affine_maps
 from keras_polynets.robustness import bounds
 from keras_polynets.robustness import chains
+from keras_polynets.robustness import enclosures
 from keras_polynets.robustness import theorems
-from keras_polynets.robustness.enclosures import IDLE
 from keras_polynets.robustness.extents import Extent
-
-# They leave the logits in their order.
-_KEEPING = IDLE | {
-    keras.layers.Activation,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-}
 
 
 class PairwiseLipschitz:
@@ -87,15 +80,12 @@ class PairwiseLipschitz:
 def _without_idle_ends(leaves):
     """Returns layers up to the last one that changes or moves a logit."""
     found = list(leaves)
-    while len(found) > 1 and _keeps_logits(found[-1]):
+    while len(found) > 1 and (
+        enclosures.keeps_order(found[-1])
+        or type(found[-1]) is keras.layers.Activation
+    ):
         bounds.propagate(found.pop(), Extent(1.0, 1.0, 1.0), np.inf, "auto")
     return found
-
-
-def _keeps_logits(layer):
-    # Flattening of channels that come first moves them.
-    moves = getattr(layer, "data_format", None) == "channels_first"
-    return type(layer) in _KEEPING and not moves
 
 
 def _size(model):

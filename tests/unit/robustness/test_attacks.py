@@ -240,6 +240,18 @@ def test_batches_that_are_filled_up(attack, cores, count, monkeypatch):
     assert 0.04 < change.max() <= 0.1 and filled.max() <= np.float32(0.8)
 
 
+def test_batches_of_several_parts_and_of_one(monkeypatch):
+    model = make_model(0, order=3)
+    images, labels = make_images(40), make_labels(40)
+    plain = pgd(model, images, labels, 0.1, 5)
+    monkeypatch.setattr(attack_functions, "WORTHWHILE", 1)
+    monkeypatch.setattr(attack_functions, "PART", 8)
+    monkeypatch.setattr(attack_functions.os, "cpu_count", lambda: 4)
+    for count in (4, 40, 6, 20, 40, 7):
+        found = pgd(model, images[:count], labels[:count], 0.1, 5)
+        np.testing.assert_allclose(found, plain[:count], atol=1e-6)
+
+
 def test_sizes_of_batches_share_compiled_functions(monkeypatch):
     monkeypatch.setattr(attack_functions, "WORTHWHILE", 1)
     sizes, functions = set(), set()
