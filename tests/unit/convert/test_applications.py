@@ -27,6 +27,8 @@ FAMILIES = {
     "VGG16": 32,
     "Xception": 71,
 }
+# These take half of the time of all.
+SLOW = {"ConvNeXtTiny", "InceptionResNetV2", "NASNetMobile"}
 OTHERS = sorted(
     name
     for name in dir(applications)
@@ -81,7 +83,13 @@ def check(name, size):
     assert still == []
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name in FAMILIES
+    ],
+)
 def test_one_of_each_family(name):
     check(name, FAMILIES[name])
 
