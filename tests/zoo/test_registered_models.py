@@ -48,6 +48,11 @@ ABILITIES_OF_SHRUNK = slow_if(
     lambda name: name not in MEMBERS,
     [name for name in NAMES if name not in DEEPER],
 )
+# Two replicas train one of each kind of layer; the others take a minute more.
+REPLICATED = slow_if(
+    lambda name: name not in ("test_pn", "test_pn_conv", "test_qresnet"),
+    [name for name in NAMES if name not in DEEPER],
+)
 tensorflow_only = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's ability"
 )
@@ -239,7 +244,7 @@ def test_serves_without_this_package(name, tmp_path):
             )
 
 
-@pytest.mark.parametrize("name", ABILITIES_OF_SHRUNK)
+@pytest.mark.parametrize("name", REPLICATED)
 @tensorflow_only
 def test_two_replicas_train_like_one(name, tmp_path):
     """Runs in a process of its own: logical devices are set up once.
