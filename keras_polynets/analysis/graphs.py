@@ -125,6 +125,28 @@ def count_outputs(operation):
     return max(len(node.outputs) for node in operation._inbound_nodes)
 
 
+def makers(model, passes):
+    """Returns the operations that make the values of a model's outputs.
+
+    Args:
+        model: A functional or sequential model that is built.
+        passes: Callable that says of an operation whether it passes its input
+            on, so that the operation before it is looked for.
+
+    Returns:
+        List of operations, one an output; `None` for an input of the model.
+    """
+
+    def visit(path, operation, args, kwargs):
+        if args and passes(operation):
+            return tree.flatten(args[0])
+        return [operation] * count_outputs(operation)
+
+    inputs = functional(model)._inputs_struct
+    inputs = tree.map_structure(lambda _: None, inputs)
+    return tree.flatten(run(model, inputs, visit))
+
+
 def _of_shape(x, shape):
     """Returns a tensor like `x` whose open sizes are those of `shape`."""
     fits = (

@@ -165,7 +165,7 @@ class Functions:
         self._logits = logits
         self._is_dense = is_dense(model)
         self._batch = tf.TensorSpec((None, *images.shape[1:]), "float32")
-        self._made = {}
+        self._made, self._parted = {}, {}
         self.predict = tf.function(logits, input_signature=[self._batch])
         # A batch without images says nothing of the outputs.
         known = images if len(images) else np.zeros((1, *images.shape[1:]))
@@ -230,10 +230,8 @@ class Functions:
         """
         import tensorflow as tf
 
-        # True, which stands for XLA, is 1 for a dictionary.
-        known = key, f"{parts} parts"
-        if known in self._made:
-            return self._made[known]
+        if (key, parts) in self._parted:
+            return self._parted[key, parts]
         one = self.compiled(key, make, xla=True)
 
         def all_parts(extra, *values):
@@ -246,12 +244,12 @@ class Functions:
             found = [one(*part, *settings) for part in zip(*batch, strict=True)]
             return tf.concat(found, axis=0)[: tf.shape(values[0])[0]]
 
-        self._made[known] = tf.function(
+        self._parted[key, parts] = tf.function(
             all_parts,
             input_signature=[tf.TensorSpec((), "int32"), *one.input_signature],
             autograph=False,
         )
-        return self._made[known]
+        return self._parted[key, parts]
 
 
 def is_dense(model):

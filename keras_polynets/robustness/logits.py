@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-from keras import tree
 
 from keras_polynets.analysis import graphs
 
@@ -60,24 +59,19 @@ def check_unbounded(model):
     Args:
         model: The model. Of one without a graph nothing is known.
     """
-    graph = graphs.functional(model) if graphs.is_graph(model) else None
-    if graph is None:
+    if not graphs.is_graph(model) or graphs.functional(model) is None:
         return
-    inputs = tree.map_structure(lambda _: None, graph._inputs_struct)
-    # What stands for a tensor is the operation that made its values.
-    for operation in tree.flatten(graphs.run(model, inputs, _maker)):
+    for operation in graphs.makers(model, _passes):
         for name in _names(operation):
             if name.lower().replace("_", "") in _SATURATING:
                 raise _masked(model, name.lower())
 
 
-def _maker(path, operation, args, kwargs):
-    is_linear = isinstance(operation, keras.layers.Activation) and (
-        operation.activation is keras.activations.linear
+def _passes(operation):
+    return isinstance(operation, _PASSING) or (
+        isinstance(operation, keras.layers.Activation)
+        and operation.activation is keras.activations.linear
     )
-    if args and (is_linear or isinstance(operation, _PASSING)):
-        return [args[0]]
-    return [operation] * graphs.count_outputs(operation)
 
 
 def _names(operation):

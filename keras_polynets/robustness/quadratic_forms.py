@@ -6,7 +6,6 @@ import math
 
 import keras
 import numpy as np
-from keras import tree
 
 from keras_polynets import layers
 from keras_polynets.analysis import graphs
@@ -380,17 +379,5 @@ def polynomial_of(model):
     if len(found) != 1 or type(found[0].operation) not in known:
         return None
     (shape,), polynomial = found[0].inputs, found[0].operation
-    is_last = _makers(model) == [polynomial]
+    is_last = graphs.makers(model, enclosures.keeps_order) == [polynomial]
     return polynomial if len(shape) == 1 and is_last else None
-
-
-def _makers(model):
-    """Returns the operations that make the outputs of a model."""
-
-    def maker(path, operation, args, kwargs):
-        if enclosures.keeps_order(operation):
-            return tree.flatten(args[0])
-        return [operation] * graphs.count_outputs(operation)
-
-    inputs = graphs.functional(model)._inputs_struct
-    return tree.flatten(graphs.run(model, inputs, maker))
